@@ -1,0 +1,52 @@
+"""The data language of the core: what a bar is, as records of 8-byte fields.
+
+Times are int64 nanoseconds UTC, prices float64 in quote units. A bar is stamped with its start and is
+known at its end, never before.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["BAR", "DAY_NS", "MINUTE_NS", "NEVER", "PATH", "TIMEFRAMES_NS"]
+
+MINUTE_NS = 60 * 10**9
+DAY_NS = 86_400 * 10**9
+NEVER = 2**62
+"""An instant after every other (int64 ns), used where an event is not scheduled."""
+
+TIMEFRAMES_NS = {
+    "1m": MINUTE_NS,
+    "5m": 5 * MINUTE_NS,
+    "15m": 15 * MINUTE_NS,
+    "30m": 30 * MINUTE_NS,
+    "1h": 60 * MINUTE_NS,
+    "4h": 240 * MINUTE_NS,
+    "1d": 7 * DAY_NS,  # longer than any session: a bar always ends at its session's close
+}
+
+BAR = np.dtype(
+    [
+        ("start_ns", "i8"),  # nominal start of the bucket; the seam's instant after a roll inside it
+        ("end_ns", "i8"),  # the bar is known here
+        ("first_ns", "i8"),  # open of its first minute
+        ("last_ns", "i8"),  # open of its last minute
+        ("open", "f8"),
+        ("high", "f8"),
+        ("low", "f8"),
+        ("close", "f8"),
+        ("volume", "f8"),  # NaN when the source has none
+        ("n_minutes", "i8"),
+        ("session", "i8"),  # index into the session table
+        ("contract", "i8"),  # id of the contract, unique within a root
+        ("seam_ns", "i8"),  # roll instant when this is the first bar of its contract, else 0
+        ("gap", "f8"),  # first open of this contract - last close of the old one; 0 without a seam
+        ("path_start", "i8"),  # this bar's minutes in the PATH array: [path_start, path_stop)
+        ("path_stop", "i8"),
+    ],
+)
+"""A signal bar or a session bar. Laws: ``start_ns <= first_ns <= last_ns < end_ns`` and
+``low <= open, close <= high``."""
+
+PATH = np.dtype([("ts_ns", "i8"), ("open", "f8"), ("high", "f8"), ("low", "f8"), ("close", "f8")])
+"""A minute that matters inside its bar: one that made a new high or low, or the last before a mark."""

@@ -1,0 +1,56 @@
+"""The one compiler policy.
+
+Numba's on-disk cache does not notice an edit in a callee of another file, so the cache folder bears a
+digest of every source that is compiled, of the compiler and of the processor: an edit means a new
+folder, never an old result. ``fastmath`` stays off, because reordered sums would break the identity of
+batch and stream.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import platformdirs
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+_COMPILED = ("bars.py", "signals.py", "positions.py", "portfolio.py", "kernels/*.py")
+
+
+def cache_folder() -> Path:
+    """Name the folder of compiled code for exactly these sources.
+
+    Returns
+    -------
+    Path
+        ``$IBS_CACHE_DIR`` or the platform's cache folder, then ``kernels-<digest>``.
+    """
+    digest = hashlib.sha256(f"{platform.machine()} {platform.python_version()}".encode())
+    for pattern in _COMPILED:
+        for source in sorted(_PACKAGE.glob(pattern)):
+            digest.update(source.read_bytes())
+    root = os.environ.get("IBS_CACHE_DIR") or platformdirs.user_cache_dir("ibs")
+    return Path(root) / f"kernels-{digest.hexdigest()[:16]}"
+
+
+# Numba reads this when it is imported, so it is set first. A user's own choice is respected.
+FOLDER = Path(os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder())))
+
+import numba  # noqa: E402  (the cache folder above must be known first)
+
+
+def jit(function: _F) -> _F:
+    """Compile a kernel: no fast maths, the GIL released, cached on disk."""
+    compiled: _F = numba.njit(cache=True, nogil=True, fastmath=False)(function)
+    return compiled
+
+
+def is_warm() -> bool:
+    """Tell whether kernels of exactly these sources were compiled here before."""
+    return FOLDER.is_dir() and any(FOLDER.iterdir())

@@ -1,0 +1,258 @@
+"""Records of the engine to the tables that people and other programs read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ibs_core.contracts import Contract
+from ibs_core.portfolio import BLOCKS, ENTRY
+from ibs_core.positions import LEAVING, OPEN, REASONS
+from ibs_core.report.equity import MARKS, OpenPosition, PointCosts
+from ibs_core.report.run import BARS, DECISIONS, TRADES
+from ibs_core.series import Series
+from ibs_core.sessions import Sessions
+from ibs_core.signals import FIRST_FILTER, GATES
+
+__all__ = [
+    "Line",
+    "bars_frame",
+    "blocked_counts",
+    "decisions_frame",
+    "marks_frame",
+    "open_positions",
+    "trades_frame",
+]
+
+Records = NDArray[np.void]
+_INSTANT = pl.Datetime("ns", "UTC")
+
+
+class Line:
+    """One traded symbol as the ledger needs it.
+
+    Attributes
+    ----------
+    root : str
+    quantity : int
+    executed : Contract
+    costs : PointCosts
+    instruments : tuple of str
+        Contract names by id.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        quantity: int,
+        executed: Contract,
+        costs: PointCosts,
+        instruments: tuple[str, ...],
+    ) -> None:
+        self.root = root
+        self.quantity = quantity
+        self.executed = executed
+        self.costs = costs
+        self.instruments = instruments
+
+
+def trades_frame(trades: Records, lines: Sequence[Line]) -> pl.DataFrame:
+    """Price the trades.
+
+    Parameters
+    ----------
+    trades : (n_trades,) TRADE
+    lines : sequence of Line
+        By symbol index.
+
+    Returns
+    -------
+    polars.DataFrame
+        Schema `TRADES`, by exit time, then contract-map order.
+    """
+    trades = trades[np.lexsort((trades["entry_ns"], trades["symbol"], trades["exit_ns"]))]
+    symbol = trades["symbol"]
+    quantity = np.array([line.quantity for line in lines], np.int64)[symbol]
+    point = np.array([line.costs.point_value_usd for line in lines])[symbol]
+    side = np.array([line.costs.commission_per_side_usd for line in lines])[symbol]
+    fill = np.array([line.costs.slippage_per_fill_usd for line in lines])[symbol]
+    gross = _points(trades["exit_price"], trades["entry_price"]) * quantity * point
+    commission, slippage = 2 * quantity * side, 2 * quantity * fill
+    score = pl.Series(trades["score"]).cast(pl.Float32).fill_nan(None)
+    columns = {
+        "symbol": _names([line.root for line in lines], symbol),
+        "instrument": [
+            lines[i].instruments[contract]
+            for i, contract in zip(symbol.tolist(), trades["contract"].tolist(), strict=True)
+        ],
+        "side": pl.repeat("long", len(trades), dtype=pl.String, eager=True),
+        "quantity": quantity,
+        "entry_time": _instants(trades["entry_ns"]),
+        "entry_price": trades["entry_price"],
+        "exit_time": _instants(trades["exit_ns"]),
+        "exit_price": trades["exit_price"],
+        "exit_reason": _names(REASONS, trades["reason"] - 1),
+        "gross_usd": gross,
+        "commission_usd": commission,
+        "slippage_usd": slippage,
+        "net_usd": gross - commission - slippage,
+        "bars_held": trades["bars_held"],
+        "mae_usd": _points(trades["low"], trades["entry_price"]) * quantity * point,
+        "mfe_usd": _points(trades["high"], trades["entry_price"]) * quantity * point,
+        "ibs_entry": trades["ibs_entry"],
+        "ibs_exit": pl.Series(trades["ibs_exit"]).fill_nan(None),
+        "score": score,
+    }
+    return pl.DataFrame(columns, schema=TRADES)
+
+
+def decisions_frame(decisions: Records, lines: Sequence[Line]) -> pl.DataFrame:
+    """Name the decisions.
+
+    Parameters
+    ----------
+    decisions : (n_decisions,) DECISION
+    lines : sequence of Line
+
+    Returns
+    -------
+    polars.DataFrame
+        Schema `DECISIONS`, by time; within a slice exits first.
+    """
+    order = np.argsort(decisions["time_ns"], kind="stable")
+    decisions = decisions[order]
+    entry = decisions["action"] == ENTRY
+    taken = _names(("taken", *(f"blocked:{name}" for name in BLOCKS)), decisions["reason"] * entry)
+    left = _names(("", *REASONS), decisions["reason"] * ~entry)
+    return pl.DataFrame(
+        {
+            "time": _instants(decisions["time_ns"]),
+            "symbol": _names([line.root for line in lines], decisions["symbol"]),
+            "action": _names(("exit", "entry"), entry.astype(np.int64)),
+            "reason": pl.select(pl.when(pl.Series(entry)).then(taken).otherwise(left)).to_series(),
+            "score": pl.Series(decisions["score"]).cast(pl.Float32).fill_nan(None),
+            "threshold": pl.repeat(None, len(decisions), dtype=pl.Float32, eager=True),
+        },
+        schema=DECISIONS,
+    )
+
+
+def blocked_counts(gates: NDArray[np.int64], filters: Sequence[str]) -> dict[str, int]:
+    """Count the bars that each cheap gate stopped.
+
+    Parameters
+    ----------
+    gates : (n_bars,) int64
+        First failing gate of each bar.
+    filters : sequence of str
+        Names of the symbol's filters, in order.
+
+    Returns
+    -------
+    dict of str to int
+        Gates that stopped nothing are left out.
+    """
+    codes, counts = np.unique(gates, return_counts=True)
+    names = {i + 1: name for i, name in enumerate(GATES)}
+    names |= {FIRST_FILTER + i: name for i, name in enumerate(filters)}
+    return {
+        names[code]: count
+        for code, count in zip(codes.tolist(), counts.tolist(), strict=True)
+        if code in names
+    }
+
+
+def marks_frame(series: Series, sessions: Sessions, first_date: int) -> pl.DataFrame:
+    """Take each session's last close, the unfinished last session included.
+
+    Parameters
+    ----------
+    series : Series
+    sessions : Sessions
+    first_date : int
+        First session date to tell, days since 1970-01-01.
+
+    Returns
+    -------
+    polars.DataFrame
+        Schema `MARKS`; a session cut by a roll tells its last piece.
+    """
+    session, close = series.days["session"], series.days["close"]
+    last = series.bars[-1:]
+    if len(last) and (not len(session) or last["session"][0] > session[-1]):
+        session, close = np.append(session, last["session"]), np.append(close, last["close"])
+    final = np.append(session[1:] != session[:-1], True) if len(session) else np.zeros(0, bool)
+    session, close = session[final], close[final]
+    keep = sessions.trade_date[session] >= first_date
+    return pl.DataFrame(
+        {
+            "symbol": pl.repeat(series.root, int(keep.sum()), dtype=pl.String, eager=True),
+            "session_date": sessions.trade_date[session][keep].astype("datetime64[D]"),
+            "close_ns": sessions.close_ns[session][keep],
+            "mark": close[keep],
+        },
+        schema=MARKS,
+    )
+
+
+def open_positions(book: Records, lines: Sequence[Line]) -> list[OpenPosition]:
+    """List what the end of the data left open.
+
+    Parameters
+    ----------
+    book : (n_symbols,) POSITION
+    lines : sequence of Line
+
+    Returns
+    -------
+    list of OpenPosition
+    """
+    return [
+        OpenPosition(
+            symbol=line.root,
+            instrument=line.instruments[position["trade"]["contract"]],
+            quantity=line.quantity,
+            entry_time_ns=int(position["trade"]["entry_ns"]),
+            entry_price=float(position["trade"]["entry_price"]),
+        )
+        for position, line in zip(book, lines, strict=True)
+        if position["status"] in (OPEN, LEAVING)
+    ]
+
+
+def bars_frame(series: Series) -> pl.DataFrame:
+    """Show the signal bars to a chart.
+
+    Parameters
+    ----------
+    series : Series
+
+    Returns
+    -------
+    polars.DataFrame
+        Schema `BARS`.
+    """
+    bars = series.closed
+    columns: Mapping[str, object] = {
+        "start": _instants(bars["start_ns"]),
+        "end": _instants(bars["end_ns"]),
+        **{name: bars[name] for name in ("open", "high", "low", "close")},
+    }
+    return pl.DataFrame(columns, schema=BARS)
+
+
+def _points(price: NDArray[np.float64], entry: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Subtract prices on the 1e-9 grid, so that a tick is exactly a tick."""
+    return np.rint((price - entry) * 1e9) / 1e9
+
+
+def _names(names: Sequence[str], codes: NDArray[np.int64]) -> pl.Series:
+    return pl.Series(list(names), dtype=pl.String).gather(pl.Series(codes))
+
+
+def _instants(ns: NDArray[np.int64]) -> pl.Series:
+    return pl.Series(ns).cast(_INSTANT)

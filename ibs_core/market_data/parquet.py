@@ -1,0 +1,161 @@
+"""Parquet files of bars: the project's own and those of Databento's client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+
+from ibs_core.errors import DataError
+from ibs_core.market_data.files import BarFile, reading
+from ibs_core.market_data.runs import PRICES
+
+__all__ = ["ParquetBars"]
+
+_VENDOR = ("rtype", "publisher_id", "instrument_id")  # the client writes them, nobody else does
+_UNDEF_PRICE = 2**63 - 1
+_NS_PER = {"ns": 1, "us": 1_000, "ms": 1_000_000}
+_RTYPES = {33: "ohlcv-1m", 34: "ohlcv-1h"}
+_TIME_FORM = "Datetime[ns, UTC]"
+
+
+class ParquetBars(BarFile):
+    """A Parquet file whose schema makes bars.
+
+    Databento's own files are known by three columns of theirs; integer prices are 1e-9 units in
+    them and nowhere else.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+
+    Raises
+    ------
+    DataError
+        A column is missing or has a type that cannot be read without a guess.
+    EnvironmentFault
+        The file cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._scan = pl.scan_parquet(path, glob=False, hive_partitioning=False)
+        with reading(path):
+            self._schema = self._scan.collect_schema()
+            self.height = int(self._scan.select(pl.len()).collect().item())
+        self.from_vendor = all(name in self._schema for name in _VENDOR)
+        self._columns = [self._time(), self._symbol(), *(self._price(name) for name in PRICES)]
+        if self._schema.get("instrument_id", pl.String()).is_integer():
+            self._columns.append(pl.col("instrument_id").cast(pl.Int64))
+        self.was_float32 = any(self._schema[name] == pl.Float32 for name in PRICES)
+        self._volume_column = self._volume()
+        if self.from_vendor and self.height:
+            self._check_rtype()
+
+    def first_ns(self) -> int:
+        """Return the time of the first row."""
+        with reading(self.path):
+            first = self._scan.select(self._columns[0]).head(1).collect().item()
+        return -(2**63) if first is None else int(first)
+
+    def symbols(self) -> list[str]:
+        """Return the distinct symbols, sorted; null is left out."""
+        with reading(self.path):
+            names = self._scan.select(self._columns[1].unique()).collect(engine="streaming")
+        return sorted(names["symbol"].drop_nulls().to_list())
+
+    def batches(self, *, volume: bool, where: pl.Expr | None = None) -> Iterator[pl.DataFrame]:
+        """Yield the rows in file order while Polars' threads decode the next ones."""
+        columns = [*self._columns, self._volume_column] if volume else self._columns
+        lazy = self._scan.select(columns)
+        if where is not None:
+            lazy = lazy.filter(where)
+        with reading(self.path):
+            batches = iter(lazy.collect_batches(maintain_order=True))
+        while True:
+            with reading(self.path):  # not around the yield: the consumer's errors are its own
+                batch = next(batches, None)
+            if batch is None:
+                return
+            if batch.height:
+                yield batch
+
+    def _time(self) -> pl.Expr:
+        kind = self._kind("ts_event", _TIME_FORM)
+        column = pl.col("ts_event")
+        if isinstance(kind, pl.Datetime):
+            if kind.time_zone is None:
+                raise self._fault(
+                    "naive timestamps",
+                    _TIME_FORM,
+                    "ts_event without a time zone",
+                    "write it with its zone, for example .dt.replace_time_zone('UTC')",
+                )
+            column = (
+                column.to_physical() * _NS_PER[kind.time_unit]
+                if kind.time_unit != "ns"
+                else column.to_physical()
+            )
+            return column.alias("ts_ns")
+        if self.from_vendor and kind.is_integer():
+            return column.cast(pl.Int64, strict=False).alias("ts_ns")
+        raise self._fault(
+            "wrong type of ts_event",
+            _TIME_FORM,
+            str(kind),
+            "convert it, for example pl.from_epoch(..., 'ns').dt.replace_time_zone('UTC')",
+        )
+
+    def _symbol(self) -> pl.Expr:
+        remedy = (
+            "write it with map_symbols=True" if self.from_vendor else "add the root or contract"
+        )
+        kind = self._kind("symbol", "String", remedy)
+        if kind == pl.String:
+            return pl.col("symbol")
+        if isinstance(kind, (pl.Categorical, pl.Enum)):
+            return pl.col("symbol").cast(pl.String)
+        raise self._fault("wrong type of symbol", "String", str(kind), remedy)
+
+    def _price(self, name: str) -> pl.Expr:
+        kind = self._kind(name, "Float64")
+        column = pl.col(name)
+        if kind == pl.Float64:
+            return column
+        if self.from_vendor and kind.is_integer():
+            known = pl.when(column != _UNDEF_PRICE).then(column)
+            return (known.cast(pl.Float64) / 1e9).alias(name)
+        if kind.is_numeric():
+            return column.cast(pl.Float64)
+        raise self._fault(f"wrong type of {name}", "Float64", str(kind), "convert it")
+
+    def _volume(self) -> pl.Expr:
+        kind = self._schema.get("volume", pl.Null())
+        if kind == pl.Null:
+            return pl.lit(None, pl.Float64).alias("volume")
+        if kind.is_numeric():
+            return pl.col("volume").cast(pl.Float64).fill_nan(None)
+        raise self._fault("wrong type of volume", "an integer or null", str(kind), "convert it")
+
+    def _kind(self, name: str, expected: str, remedy: str = "rename or add it") -> pl.DataType:
+        if name not in self._schema:
+            found = ", ".join(self._schema) or "no column"
+            raise self._fault(f"missing column {name!r}", expected, found, remedy)
+        return self._schema[name]
+
+    def _check_rtype(self) -> None:
+        with reading(self.path):
+            rtype = self._scan.select("rtype").head(1).collect().item()
+        if rtype not in _RTYPES:
+            raise self._fault(
+                "wrong Databento schema",
+                ", ".join(_RTYPES.values()),
+                f"rtype {rtype}",
+                "download ohlcv-1m",
+            )
+
+    def _fault(self, subject: str, expected: str, found: str, remedy: str) -> DataError:
+        return DataError(
+            subject, expected=expected, found=found, where=str(self.path), remedy=remedy
+        )

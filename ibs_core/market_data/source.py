@@ -1,0 +1,277 @@
+"""Bars from files: one pass for clean data, a second look at a root that is not.
+
+The fast path checks what costs nothing for a whole run; the compiled aggregation kernel looks at every
+minute anyway and tells the driver, which then asks for `BarSource.load`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from ibs_core.contracts import ContractMap
+from ibs_core.errors import DataError, EnvironmentFault
+from ibs_core.market_data.dbn import ZSTD_MAGIC, DbnBars
+from ibs_core.market_data.files import BarFile, content_digest, find_paths, in_roots, reading
+from ibs_core.market_data.parquet import ParquetBars
+from ibs_core.market_data.repair import Repairs, collect, repair
+from ibs_core.market_data.runs import MinuteRun, run_of
+from ibs_core.market_data.symbols import Listing, Symbols
+from ibs_core.market_data.units import check_units
+
+__all__ = ["BarSource", "open_bars"]
+
+
+def open_bars(paths: Sequence[Path | str], contracts: ContractMap) -> BarSource:
+    """Open files of bars; reads schemas and first rows only.
+
+    Parameters
+    ----------
+    paths : Sequence of Path or str
+        Files, folders or globs: Parquet of the project's form or of Databento's client, DBN.
+    contracts : ContractMap
+
+    Returns
+    -------
+    BarSource
+
+    Raises
+    ------
+    DataError
+        A file is empty, has wrong columns or types, or holds something else than bars.
+    EnvironmentFault
+        A file is missing, unreadable or cut.
+    """
+    found = find_paths(paths)
+    files = [_open(path) for path in found]
+    with_rows = [file for file in files if file.height]
+    if not with_rows:
+        where = ", ".join(str(path) for path in found[:3])
+        raise DataError("no usable row", expected="bars", found="files without rows", where=where)
+    if len(with_rows) > 1:
+        with_rows.sort(key=lambda file: (file.first_ns(), file.path.name, str(file.path)))
+    source = BarSource(tuple(with_rows), contracts)
+    empty = [file for file in files if not file.height]
+    source.skipped.update({str(file.path): "file without rows" for file in empty})
+    return source
+
+
+@dataclass(slots=True)
+class _Thread:
+    """How far the stream is with one root."""
+
+    ids: dict[Listing, int] = field(default_factory=dict)
+    listing: Listing | None = None
+    last_ns: int = -(2**63)
+    units_checked_in: BarFile | None = None
+    irregular: bool = False
+
+
+class BarSource:
+    """Bars of some files.
+
+    Parameters
+    ----------
+    files : tuple of BarFile
+        In the order of their first rows.
+    contracts : ContractMap
+    """
+
+    def __init__(self, files: tuple[BarFile, ...], contracts: ContractMap) -> None:
+        self._files: Final = files
+        self._contracts: Final = contracts
+        self._symbols: Final = Symbols(contracts)
+        self._roots: tuple[str, ...] | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Paths in the order in which they are read."""
+        return tuple(file.path for file in self._files)
+
+    @property
+    def contracts(self) -> ContractMap:
+        """The contract map that names the roots."""
+        return self._contracts
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Symbol or file -> why it is left out; complete once `stream` or `roots` has run."""
+        return self._symbols.skipped
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """Roots found, in the order of the contract map.
+
+        Free after a whole `stream()`; before it the symbol column is read once, which costs about
+        a quarter of a pass.
+        """
+        if self._roots is None:
+            found: set[str] = set()
+            for file in self._files:
+                at_ns = file.first_ns()
+                for symbol in file.symbols():
+                    listings = self._symbols.read(file, symbol, None, at_ns, at_ns)
+                    found |= {listings[0].root} if listings else set()
+            self._set_roots(found)
+        assert self._roots is not None, "set above"
+        return self._roots
+
+    def digest(self) -> str:
+        """Return a SHA-256 over the files' names and contents.
+
+        It depends on neither the folder nor the times of the files, nor on the order in which they
+        were given. Large Parquet files are named by size and footer.
+        """
+        parts = sorted((path.name, content_digest(path)) for path in self.files)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    def stream(
+        self, roots: Sequence[str] | None = None, *, volume: bool = False
+    ) -> Iterator[MinuteRun]:
+        """Yield runs in file order, as they are decoded: the fast path.
+
+        Prices are as in the file. A run of a root that does not continue the earlier ones is marked
+        ``irregular`` and is that root's last.
+
+        Parameters
+        ----------
+        roots : Sequence of str, optional
+            Default: all.
+        volume : bool
+            Read the volume column too.
+
+        Raises
+        ------
+        DataError
+            Unknown symbol, wrong unit, a minute without a time or off the minute grid; at the end,
+            a root of `roots` that has no bar.
+        EnvironmentFault
+            A file ends early.
+        """
+        wanted = None if roots is None else frozenset(roots)
+        where = None if roots is None else in_roots(sorted(frozenset(roots)))
+        threads: dict[str, _Thread] = {}
+        for file in self._files:
+            for batch in file.batches(volume=volume, where=where):
+                for part in _parts(batch):
+                    run = self._run(file, part, threads, wanted)
+                    if run is not None:
+                        yield run
+        if wanted is None:
+            self._set_roots(set(threads))
+        missing = {""} if wanted is None and not threads else (wanted or set()) - threads.keys()
+        if missing:
+            raise self._no_bars(missing)
+
+    def load(self, root: str, *, strict: bool = False) -> tuple[list[MinuteRun], Repairs]:
+        """Return one root's bars sorted, repaired and of one contract at a time: the slow path.
+
+        Parameters
+        ----------
+        root : str
+        strict : bool
+            Refuse what would be repaired.
+
+        Returns
+        -------
+        runs : list of MinuteRun
+            One a contract, in order, with volume where the files have it.
+        repairs : Repairs
+            What was done, with examples.
+
+        Raises
+        ------
+        DataError
+            A fault that no repair may hide, no usable row, or with `strict` any fault.
+        EnvironmentFault
+            A file is unreadable or cut.
+        """
+        contract = self._contracts.get(root)
+        table, listings, combinations = collect(self._files, self._symbols, root)
+        if table.height == 0:
+            raise self._no_bars({root})
+        runs, repairs = repair(table, listings, contract, self.files, combinations)
+        if strict:
+            repairs.refuse()
+        return runs, repairs
+
+    def _run(
+        self,
+        file: BarFile,
+        part: pl.DataFrame,
+        threads: dict[str, _Thread],
+        wanted: frozenset[str] | None,
+    ) -> MinuteRun | None:
+        symbol, times = part["symbol"][0], part["ts_ns"]
+        if times.null_count():
+            raise DataError(
+                "bar without a time",
+                found="null in ts_event",
+                where=f"{file.path}, symbol {symbol}",
+            )
+        first_ns, last_ns = int(times[0]), int(times[-1])
+        number = int(part["instrument_id"][0]) if "instrument_id" in part.columns else None
+        listings = self._symbols.read(file, symbol, number, first_ns, last_ns)
+        if listings is None or (wanted is not None and listings[0].root not in wanted):
+            return None
+        listing = listings[0]
+        thread = threads.setdefault(listing.root, _Thread())
+        if thread.irregular:
+            return None
+        contract = self._contracts.get(listing.root)
+        if thread.units_checked_in is not file:
+            check_units(part, contract, file)
+            thread.units_checked_in = file
+        elif file.was_float32:
+            check_units(part, contract, file)
+        new = listing not in thread.ids
+        left_before = not new and listing != thread.listing
+        thread.irregular = left_before or first_ns <= thread.last_ns or listings[1] != listing
+        contract_id = thread.ids.setdefault(listing, len(thread.ids))
+        thread.listing, thread.last_ns = listing, last_ns
+        return run_of(
+            part, listing.root, listing.instrument, contract_id, irregular=thread.irregular
+        )
+
+    def _set_roots(self, found: set[str]) -> None:
+        self._roots = tuple(root for root in self._contracts.contracts if root in found)
+
+    def _no_bars(self, missing: Set[str]) -> DataError:
+        return DataError(
+            "no usable row",
+            expected=f"bars of {', '.join(sorted(missing)) or 'a root of the contract map'}",
+            found=", ".join(self.roots) or ", ".join(self.skipped) or "nothing",
+            where=", ".join(str(path) for path in self.files[:3]),
+        )
+
+
+def _parts(batch: pl.DataFrame) -> list[pl.DataFrame]:
+    """Cut a batch into contracts; nearly always it is one, and a comparison is all it costs."""
+    symbol = batch["symbol"]
+    keys = ["symbol", "instrument_id"] if "instrument_id" in batch.columns else ["symbol"]
+    if symbol.null_count() == 0 and all((batch[key] == batch[key][0]).all() for key in keys):
+        return [batch]
+    return batch.partition_by(keys, maintain_order=True)
+
+
+def _open(path: Path) -> BarFile:
+    with reading(path), path.open("rb") as stream:
+        magic = stream.read(4)
+    if not magic:
+        raise DataError("empty file", expected="bars", found="0 bytes", where=str(path))
+    if magic == b"PAR1":
+        return ParquetBars(path)
+    if magic == ZSTD_MAGIC or magic[:3] == b"DBN":
+        return DbnBars(path)
+    raise EnvironmentFault(
+        "unreadable file",
+        expected="Parquet or DBN",
+        found=f"a file that starts with {magic!r}",
+        where=str(path),
+        remedy="convert it to the Parquet form of the manual",
+    )

@@ -1,0 +1,79 @@
+"""Is this the quotation unit? Judged once per root and file, on the first prices that come."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from ibs_core.bars import MINUTE_NS
+from ibs_core.contracts import Contract
+from ibs_core.errors import DataError
+from ibs_core.market_data.files import BarFile
+from ibs_core.market_data.runs import PRICES, stamp
+
+__all__ = ["check_units"]
+
+_SAMPLE = 1000
+# Every future of the map trades between some hundred and some hundred thousand ticks; an index with
+# two decimals may stand at millions. A price in 1e-9 units is off by nine orders, one in cents by two.
+_TICKS_MAX = {"future": 1e6, "index": 1e8}
+
+
+def check_units(part: pl.DataFrame, contract: Contract, file: BarFile) -> None:
+    """Refuse prices of another unit, inexact single precision and stamps off the minute.
+
+    Parameters
+    ----------
+    part : polars.DataFrame
+        Rows of one contract.
+    contract : Contract
+    file : BarFile
+
+    Raises
+    ------
+    DataError
+    """
+    first_ns = int(part["ts_ns"][0])
+    where = f"{file.path}, symbol {part['symbol'][0]}, {stamp(first_ns)}"
+    if first_ns % MINUTE_NS:
+        raise DataError(
+            "bar off the minute",
+            expected="the open of a minute",
+            found=f"{stamp(first_ns)}",
+            where=where,
+            remedy="stamp bars with their open, and use bars of a minute or more",
+        )
+    median = part["close"].head(_SAMPLE).fill_nan(None).median()
+    if isinstance(median, float):
+        _check_size(abs(median), contract, where)
+    if file.was_float32:
+        _check_exact(part, contract, where)
+
+
+def _check_size(median: float, contract: Contract, where: str) -> None:
+    ticks = median / contract.tick_size
+    too_small = 0 < ticks < 1 and not contract.allow_nonpositive
+    if too_small or ticks > _TICKS_MAX[contract.kind]:
+        raise DataError(
+            "wrong unit of price",
+            expected=f"{contract.root} in quotation units, a tick being {contract.tick_size}",
+            found=f"a median close of {median}",
+            where=where,
+            remedy="divide integer prices in units of 1e-9 by 1e9; Databento's own Parquet files are "
+            "read as they are while they keep rtype, publisher_id and instrument_id",
+        )
+
+
+def _check_exact(part: pl.DataFrame, contract: Contract, where: str) -> None:
+    for name in PRICES:
+        prices = part[name].drop_nulls().drop_nans().to_numpy()
+        nano = np.round(prices * 1e9)
+        off = (nano / 1e9 != prices) | (nano % contract.tick_nano != 0)
+        if off.any():
+            raise DataError(
+                "prices lost digits in Float32",
+                expected=f"multiples of the tick {contract.tick_size}",
+                found=f"{name} {float(prices[off][0])!r}",
+                where=where,
+                remedy="write the file with Float64 prices",
+            )

@@ -1,0 +1,236 @@
+"""Settings to the flat numbers that kernels take: one symbol's rule, fixed before any bar."""
+
+from __future__ import annotations
+
+import difflib
+from datetime import date
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibs_core.bars import DAY_NS, MINUTE_NS, NEVER, TIMEFRAMES_NS
+from ibs_core.config import Costs, Distance, Members, Risk, Strategy
+from ibs_core.contracts import Contract
+from ibs_core.errors import ConfigError
+from ibs_core.kernels import atr, features, ibs, pivots
+from ibs_core.portfolio import RISK
+from ibs_core.schedule import Rule, serves_flat_by
+from ibs_core.sessions import nominal_boundaries, regular_hours
+from ibs_core.signals import PARAMS
+
+__all__ = ["make_params", "make_risk", "make_rule"]
+
+_PIVOTS = {"none": 0, "inside": 1, "higher_high": 2}
+_EPOCH = date(1970, 1, 1)
+
+
+def make_params(
+    strategy: Strategy,
+    executed: Contract,
+    *,
+    quantity: int,
+    costs: Costs,
+    where: str,
+) -> NDArray[np.void]:
+    """Flatten one symbol's rule.
+
+    Parameters
+    ----------
+    strategy : Strategy
+    executed : Contract
+        The contract that is traded: its tick and tick value make the money.
+    quantity : int
+        Contracts, >= 1.
+    costs : Costs
+    where : str
+        Where the strategy stands in the configuration, for messages.
+
+    Returns
+    -------
+    (1,) PARAMS
+
+    Raises
+    ------
+    ConfigError
+        A filter names no feature.
+    """
+    params = np.zeros(1, PARAMS)
+    row = params[0]
+    entry, exits = strategy.entry, strategy.exits
+    row["ibs_low"], row["ibs_high"] = entry.ibs
+    row["n_windows"] = len(entry.windows)
+    for i, window in enumerate(entry.windows):
+        row["windows"][i] = window
+    row["pivots"] = _PIVOTS[entry.pivots]
+    _write_filters(row, strategy, where)
+    _write_exits(row, strategy)
+    protective = (exits.protective.stop, exits.protective.target) if exits.protective else ()
+    distances = (exits.stop, exits.target, *protective)
+    row["needs_atr"] = any(distance is not None and distance.atr is not None for distance in distances)
+    _write_warmup(row, strategy)
+    row["tick_nano"] = executed.tick_nano
+    row["usd_per_point"] = quantity * executed.point_value_usd
+    per_fill = costs.slippage_ticks * executed.tick_value_usd
+    row["cost_usd"] = 2 * quantity * costs.commission_per_side + 2 * quantity * per_fill
+    return params
+
+
+def make_risk(risk: Risk, *, by_score: bool) -> NDArray[np.void]:
+    """Flatten the limits over all symbols.
+
+    Parameters
+    ----------
+    risk : Risk
+    by_score : bool
+        Whether capacity goes to the highest score first.
+
+    Returns
+    -------
+    (1,) RISK
+    """
+    out = np.zeros(1, RISK)
+    row = out[0]
+    row["max_positions"] = risk.max_positions if risk.max_positions is not None else NEVER
+    row["daily_loss_usd"] = risk.daily_loss_usd if risk.daily_loss_usd is not None else np.nan
+    orders = risk.max_orders_per_minute
+    row["max_orders_per_minute"] = orders if orders is not None else NEVER
+    near = risk.no_entry_before_close
+    row["no_entry_before_close_ns"] = near if near is not None else -1
+    row["by_score"] = by_score
+    return out
+
+
+def make_rule(
+    strategy: Strategy,
+    contract: Contract,
+    *,
+    start: date | None,
+    end: date | None,
+    where: str,
+) -> Rule:
+    """Fix what the calendar decides, and refuse what it can never serve.
+
+    Parameters
+    ----------
+    strategy : Strategy
+    contract : Contract
+        The contract whose bars are read: its session group counts.
+    start, end : date or None
+        Session dates traded, both included.
+    where : str
+        Where the strategy stands in the configuration, for messages.
+
+    Returns
+    -------
+    Rule
+
+    Raises
+    ------
+    ConfigError
+        ``flat_by`` that no boundary inside the session serves, or windows in which no bar starts.
+    """
+    tf_ns = TIMEFRAMES_NS[strategy.signal_bar]
+    on_date = ((end or start or date(2025, 1, 2)) - _EPOCH).days
+    flat_by = strategy.exits.flat_by
+    if flat_by is not None and not serves_flat_by(contract.session, tf_ns, flat_by, on_date):
+        raise ConfigError(
+            f"{where}.exits.flat_by of {contract.root}",
+            expected=f"a time at or before the last {strategy.signal_bar} boundary inside its session "
+            f"({_hours(contract.session, on_date)})",
+            found=f"{flat_by // 60:02d}:{flat_by % 60:02d}",
+            remedy=f"set symbols.{contract.root}.strategy.exits.flat_by to an earlier time or to null",
+        )
+    _refuse_idle_windows(strategy, contract, tf_ns, on_date, where)
+    return Rule(
+        tf_ns=tf_ns,
+        max_wait_ns=strategy.entry.max_wait,
+        flat_by=flat_by,
+        flat_before_early_close=strategy.exits.flat_before_early_close,
+        first_date=(start - _EPOCH).days if start else -NEVER,
+        last_date=(end - _EPOCH).days if end else NEVER,
+    )
+
+
+def _write_filters(row: np.void, strategy: Strategy, where: str) -> None:
+    row["n_filters"] = len(strategy.filters)
+    for i, (name, test) in enumerate(strategy.filters.items()):
+        if name not in features.INDEX:
+            near = difflib.get_close_matches(name, features.INDEX, n=1, cutoff=0.5)
+            raise ConfigError(
+                f"{where}.filters.{name}",
+                expected="the name of a feature",
+                found=repr(name),
+                remedy=f"did you mean {near[0]!r}?" if near else "`ibs data features` lists them",
+            )
+        rule = row["filters"][i]
+        rule["feature"] = features.INDEX[name]
+        row["needs"][features.INDEX[name]] = 1
+        if isinstance(test, Members):
+            rule["n_members"] = len(test.members)
+            rule["members"][: len(test.members)] = test.members
+        else:
+            rule["low"], rule["high"] = test
+
+
+def _write_exits(row: np.void, strategy: Strategy) -> None:
+    exits = strategy.exits
+    protective = exits.protective
+    for name, distance in (
+        ("stop", exits.stop),
+        ("target", exits.target),
+        ("protective_stop", protective.stop if protective else None),
+        ("protective_target", protective.target if protective else None),
+    ):
+        row[f"{name}_percent"], row[f"{name}_atr"] = _distance(distance)
+    row["exit_ibs_low"], row["exit_ibs_high"] = exits.ibs or (np.nan, np.nan)
+    row["exit_bars"] = exits.bars or 0
+    row["cooldown_bars"] = strategy.cooldown_bars
+
+
+def _distance(distance: Distance | None) -> tuple[float, float]:
+    percent = distance.percent if distance else None
+    multiple = distance.atr if distance else None
+    return (np.nan if percent is None else percent, np.nan if multiple is None else multiple)
+
+
+def _write_warmup(row: np.void, strategy: Strategy) -> None:
+    """Set the longest full window that the gates require, in bars and in sessions."""
+    bars, days = ibs.warmup_bars(), 0
+    if strategy.entry.pivots != "none":
+        row["needs"][features.INDEX["bar_pivot_state"]] = 1
+        bars = max(bars, pivots.warmup_bars())
+    if row["needs_atr"]:
+        row["needs"][features.INDEX["bar_range_atr"]] = 1
+        bars = max(bars, atr.warmup_bars(14))
+    for name in strategy.filters:
+        feature = features.REGISTRY[features.INDEX[name]]
+        days = max(days, feature.warmup) if feature.daily else days
+        bars = bars if feature.daily else max(bars, feature.warmup)
+    row["warmup_bars"], row["warmup_days"] = bars, days
+
+
+def _refuse_idle_windows(
+    strategy: Strategy,
+    contract: Contract,
+    tf_ns: int,
+    on_date: int,
+    where: str,
+) -> None:
+    open_, close, _, _ = regular_hours(contract.session, on_date)
+    length_ns = ((close - open_) % 1440 or 1440) * MINUTE_NS
+    starts = np.concatenate([[0], nominal_boundaries(0, min(length_ns, DAY_NS), tf_ns)[:-1]])
+    minutes = (open_ + starts // MINUTE_NS) % 1440
+    for i, (first, last) in enumerate(strategy.entry.windows):
+        if not np.any((minutes >= first) & (minutes < last)):
+            raise ConfigError(
+                f"{where}.entry.windows.{i} of {contract.root}",
+                expected=f"a window in which a {strategy.signal_bar} bar starts "
+                f"(session {_hours(contract.session, on_date)})",
+                found=f"{first // 60:02d}:{first % 60:02d} to {last // 60:02d}:{last % 60:02d}",
+                remedy="widen the window, or remove it",
+            )
+
+
+def _hours(group: str, on_date: int) -> str:
+    open_, close, _, _ = regular_hours(group, on_date)
+    return f"{open_ // 60:02d}:{open_ % 60:02d} to {close // 60:02d}:{close % 60:02d}"

@@ -1,0 +1,330 @@
+"""One symbol's position: from decided entry to filled exit, as a state machine.
+
+::
+
+    FLAT ──enter──▶ ENTERING ──fill──▶ OPEN ──leave──▶ LEAVING ──fill──▶ FLAT
+      ▲                │lapse             │protective, seam                 ▲
+      └────────────────┴──────────────────┴─────────────────────────────────┘
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ibs_core.kernels._jit import jit
+from ibs_core.kernels.ring import canonical
+
+__all__ = [
+    "ENTERING",
+    "FLAT",
+    "LEAVING",
+    "OPEN",
+    "POSITION",
+    "REASONS",
+    "TRADE",
+    "cross_seam",
+    "due_exit",
+    "enter",
+    "fill",
+    "leave",
+    "new_positions",
+    "open_usd",
+    "protect",
+]
+
+FLAT, ENTERING, OPEN, LEAVING = range(4)
+
+REASONS = (
+    "stop",
+    "target",
+    "ibs",
+    "bars",
+    "flat_by",
+    "roll",
+    "portfolio",
+    "protective_stop",
+    "protective_target",
+    "operator",
+)
+"""Exit reasons by code - 1."""
+(
+    STOP,
+    TARGET,
+    IBS_EXIT,
+    BARS,
+    FLAT_BY_EXIT,
+    ROLL_EXIT,
+    PORTFOLIO,
+    PROTECTIVE_STOP,
+    PROTECTIVE_TARGET,
+    OPERATOR,
+) = range(1, len(REASONS) + 1)
+
+TRADE = np.dtype(
+    [
+        ("symbol", "i8"),
+        ("contract", "i8"),
+        ("entry_ns", "i8"),
+        ("entry_price", "f8"),
+        ("exit_ns", "i8"),
+        ("exit_price", "f8"),
+        ("reason", "i8"),
+        ("bars_held", "i8"),
+        ("low", "f8"),  # of the minutes held, the exit price included
+        ("high", "f8"),
+        ("ibs_entry", "f8"),
+        ("ibs_exit", "f8"),  # NaN unless decided at an own close
+        ("score", "f8"),
+    ],
+)
+
+POSITION = np.dtype(
+    [
+        ("status", "i8"),
+        ("expire_ns", "i8"),  # an entry fills up to here
+        ("flats", "i8"),  # flat_by instants up to the fill
+        ("bars", "i8"),  # own closes since the fill
+        ("cooldown", "i8"),  # own closes that still decide no entry
+        ("signal_close", "f8"),
+        ("atr", "f8"),  # of the signal bar
+        ("protective_stop", "f8"),  # NaN is off
+        ("protective_target", "f8"),
+        ("mark", "f8"),  # the last minute close seen
+        ("realised_usd", "f8"),  # in the current session
+        ("session", "i8"),  # the symbol's current session
+        ("halted", "i8"),  # no entries while this is the current session; -1 is none
+        ("trade", TRADE),  # the trade in the making
+    ],
+)
+
+
+def new_positions(n_symbols: int) -> np.ndarray:
+    """Make the book before any bar: flat, never halted.
+
+    Returns
+    -------
+    (n_symbols,) POSITION
+    """
+    book = np.zeros(n_symbols, POSITION)
+    book["halted"] = -1
+    book["session"] = -1
+    return book
+
+
+@jit
+def _level(price, percent, atr_multiple, atr, side):
+    """Place a level above (+1) or below (-1) a price; NaN when it is off."""
+    if percent == percent:
+        return price * (1.0 + side * percent / 100.0)
+    return price + side * atr_multiple * atr
+
+
+@jit
+def _on_tick(price, tick_nano):
+    """Round to the nearest tick, halves up."""
+    return np.floor(price * 1e9 / tick_nano + 0.5) * tick_nano / 1e9
+
+
+@jit
+def enter(params, position, signal_close, ibs, atr, score, expire_ns):
+    """Decide an entry: the order is pending until it fills or lapses.
+
+    Parameters
+    ----------
+    params : PARAMS
+    position : POSITION, FLAT
+    signal_close, ibs, atr, score : float64, of the signal bar
+    expire_ns : int64, the last instant at which it may fill
+    """
+    position["status"] = ENTERING
+    position["expire_ns"] = expire_ns
+    position["signal_close"] = signal_close
+    position["atr"] = atr
+    position["trade"]["ibs_entry"] = ibs
+    position["trade"]["score"] = score
+    stop = _level(
+        signal_close,
+        params["protective_stop_percent"],
+        params["protective_stop_atr"],
+        atr,
+        -1.0,
+    )
+    target = _level(
+        signal_close,
+        params["protective_target_percent"],
+        params["protective_target_atr"],
+        atr,
+        1.0,
+    )
+    position["protective_stop"] = _on_tick(stop, params["tick_nano"])
+    position["protective_target"] = _on_tick(target, params["tick_nano"])
+
+
+@jit
+def leave(position, reason, ibs, n_bars):
+    """Decide an exit: it is pending until it fills, and never lapses.
+
+    Parameters
+    ----------
+    position : POSITION, OPEN
+    reason : int64, a code of REASONS
+    ibs : float64, of the own bar that closed, else NaN
+    n_bars : int64, own bars held
+    """
+    position["status"] = LEAVING
+    position["trade"]["reason"] = reason
+    position["trade"]["ibs_exit"] = ibs
+    position["trade"]["bars_held"] = n_bars
+
+
+@jit
+def open_usd(params, position):
+    """Value the position at the last mark, net of the costs of both sides.
+
+    Parameters
+    ----------
+    params : PARAMS
+    position : POSITION
+
+    Returns
+    -------
+    float64, USD; 0 when nothing is held
+    """
+    if position["status"] != OPEN and position["status"] != LEAVING:
+        return 0.0
+    points = canonical(position["mark"] - position["trade"]["entry_price"])
+    return points * params["usd_per_point"] - params["cost_usd"]
+
+
+@jit
+def _close(params, position, ts_ns, price, trades, n):
+    trade = position["trade"]
+    trade["exit_ns"] = ts_ns
+    trade["exit_price"] = price
+    trade["low"] = min(trade["low"], price)
+    trade["high"] = max(trade["high"], price)
+    trades[n[0]] = trade
+    n[0] += 1
+    points = canonical(price - trade["entry_price"])
+    position["realised_usd"] += points * params["usd_per_point"] - params["cost_usd"]
+    position["status"] = FLAT
+    position["cooldown"] = params["cooldown_bars"]
+
+
+@jit
+def fill(params, position, symbol, contract, ts_ns, price, flats, trades, n):
+    """Let the first minute after a decision fill what is pending.
+
+    Parameters
+    ----------
+    params : PARAMS
+    position : POSITION
+    symbol, contract : int64
+    ts_ns, price : that minute's open, instant and price
+    flats : int64, flat_by instants up to ``ts_ns``
+    trades : (capacity,) TRADE, appended
+    n : (2,) int64, counts of trades and decisions
+    """
+    if position["status"] == LEAVING:
+        _close(params, position, ts_ns, price, trades, n)
+    elif position["status"] == ENTERING:
+        if ts_ns > position["expire_ns"]:
+            position["status"] = FLAT
+            return
+        position["status"] = OPEN
+        position["bars"] = 0
+        position["flats"] = flats
+        trade = position["trade"]
+        trade["symbol"] = symbol
+        trade["contract"] = contract
+        trade["entry_ns"] = ts_ns
+        trade["entry_price"] = price
+        trade["low"] = price
+        trade["high"] = price
+
+
+@jit
+def cross_seam(params, position, seam_ns, trades, n):
+    """End the old contract: an entry lapses, a position leaves at its last close.
+
+    Parameters
+    ----------
+    params : PARAMS
+    position : POSITION, its mark the old contract's last close
+    seam_ns : int64, the roll instant
+    trades : (capacity,) TRADE, appended
+    n : (2,) int64, counts of trades and decisions
+
+    Returns
+    -------
+    int64, 1 when the exit was decided only here
+    """
+    if position["status"] == ENTERING:
+        position["status"] = FLAT
+    undecided = position["status"] == OPEN
+    if undecided:
+        leave(position, ROLL_EXIT, np.nan, position["bars"])
+    if position["status"] == LEAVING:
+        _close(params, position, seam_ns, position["mark"], trades, n)
+    return 1 if undecided else 0
+
+
+@jit
+def protect(params, position, minute, trades, n):
+    """Let one minute touch the protective levels, stop before target.
+
+    Parameters
+    ----------
+    params : PARAMS
+    position : POSITION, OPEN
+    minute : PATH
+    trades : (capacity,) TRADE, appended
+    n : (2,) int64, counts of trades and decisions
+
+    Returns
+    -------
+    int64, the code of the exit reason, 0 when nothing was touched
+    """
+    trade = position["trade"]
+    if minute["low"] <= position["protective_stop"]:
+        leave(position, PROTECTIVE_STOP, np.nan, position["bars"] + 1)
+        price = min(minute["open"], position["protective_stop"])
+        _close(params, position, minute["ts_ns"], price, trades, n)
+        return PROTECTIVE_STOP
+    if minute["high"] >= position["protective_target"]:
+        leave(position, PROTECTIVE_TARGET, np.nan, position["bars"] + 1)
+        _close(params, position, minute["ts_ns"], position["protective_target"], trades, n)
+        return PROTECTIVE_TARGET
+    trade["low"] = min(trade["low"], minute["low"])
+    trade["high"] = max(trade["high"], minute["high"])
+    return 0
+
+
+@jit
+def due_exit(params, position, close, ibs, flats, in_roll):
+    """Try the exit rules of an own close in order.
+
+    Parameters
+    ----------
+    params : PARAMS
+    position : POSITION, OPEN, the close already counted in ``bars``
+    close, ibs : float64, of the own bar
+    flats : int64, flat_by instants up to the close
+    in_roll : int64, 1 when the contract is given up
+
+    Returns
+    -------
+    int64, a code of REASONS, 0 when none is due
+    """
+    entry = position["trade"]["entry_price"]
+    if close <= _level(entry, params["stop_percent"], params["stop_atr"], position["atr"], -1.0):
+        return STOP
+    if close >= _level(entry, params["target_percent"], params["target_atr"], position["atr"], 1.0):
+        return TARGET
+    if params["exit_ibs_low"] <= ibs <= params["exit_ibs_high"]:
+        return IBS_EXIT
+    if 0 < params["exit_bars"] <= position["bars"]:
+        return BARS
+    if flats > position["flats"]:
+        return FLAT_BY_EXIT
+    return ROLL_EXIT if in_roll == 1 else 0

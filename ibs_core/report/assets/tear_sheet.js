@@ -1,0 +1,139 @@
+(() => {
+  "use strict";
+  const payload = JSON.parse(document.getElementById("payload").textContent);
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const coarse = matchMedia("(pointer: coarse)").matches;
+  const config = { displayModeBar: false, responsive: true, doubleClick: "reset" };
+  const CANDLES_MAX = 260, LABELLED_TRADES_MAX = 120, MINUTE_MS = 60000, DAY = 1440;
+
+  // Colours are CSS variables; "--name" in a figure stands for the value in the present scheme.
+  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const coloured = (value) => {
+    if (typeof value === "string") return value.startsWith("--") ? css(value) : value;
+    if (Array.isArray(value)) return value.map(coloured);
+    if (value === null || typeof value !== "object" || ArrayBuffer.isView(value)) return value;
+    return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, coloured(v)]));
+  };
+  const axis = (own, shown) => ({
+    gridcolor: "--rule", linecolor: "--rule", zeroline: false, showline: false, automargin: true,
+    tickfont: { color: "--muted" }, fixedrange: coarse || !shown, ...own,
+  });
+  const layout = (own) => coloured({
+    margin: { l: 8, r: 8, t: 8, b: 8 }, showlegend: false,
+    dragmode: coarse ? false : "zoom",
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: "--ink" },
+    hoverlabel: { bgcolor: "--surface", bordercolor: "--rule", font: { color: "--ink" }, align: "left" },
+    ...own,
+    xaxis: axis({ showgrid: false, ...own.xaxis }, true), yaxis: axis(own.yaxis, false),
+    ...(own.yaxis2 && { yaxis2: axis(own.yaxis2, false) }),
+  });
+  const draw = (id, figure) => {
+    if (figure) Plotly.react(id, coloured(figure.data), layout(figure.layout), config);
+  };
+
+  const VIEWS = { i4: Int32Array, f4: Float32Array };
+  const unpacked = ({ dtype, bdata }) =>
+    new VIEWS[dtype](Uint8Array.from(atob(bdata), (c) => c.charCodeAt(0)).buffer);
+  const usd = (x) => (x < 0 ? "\u2212$" : "$") + Math.abs(x).toLocaleString("en-US", { maximumFractionDigits: 0 });
+  const decoded = {};
+  const prices = (symbol) => {
+    if (decoded[symbol]) return decoded[symbol];
+    const own = { ...payload.prices[symbol] };
+    for (const key of Object.keys(own)) if (own[key].bdata !== undefined) own[key] = unpacked(own[key]);
+    return (decoded[symbol] = own);
+  };
+  const at = (minute) => minute * MINUTE_MS;
+  const below = (sorted, x) => { // how many values are < x
+    let a = 0, b = sorted.length;
+    while (a < b) { const m = (a + b) >> 1; if (sorted[m] < x) a = m + 1; else b = m; }
+    return a;
+  };
+
+  let symbol = Object.keys(payload.prices)[0], view = null; // view: [from, to] in minutes
+  const links = (p, won) => {
+    const x = [], y = [];
+    p.net.forEach((net, i) => {
+      if (net > 0 !== won) return;
+      x.push(at(p.entry_time[i]), at(p.exit_time[i]), null);
+      y.push(p.entry_price[i], p.exit_price[i], null);
+    });
+    return { type: "scatter", mode: "lines", x, y, hoverinfo: "skip", line: { width: 1.4, color: won ? "--win" : "--loss" } };
+  };
+  const dots = (p, side, marker) => {
+    const shown = [...p.net.keys()].filter((i) => p.exit_time[i] >= view[0] && p.entry_time[i] <= view[1]);
+    return {
+      type: "scatter", mode: "markers", name: side,
+      x: shown.map((i) => at(p[side + "_time"][i])), y: shown.map((i) => p[side + "_price"][i]),
+      marker: { color: shown.map((i) => (p.net[i] > 0 ? "--win" : "--loss")), ...marker },
+      text: shown.map((i) => side === "entry"
+        ? `Entry ${p.entry_price[i].toLocaleString("en-US")}<br>net ${usd(p.net[i])}`
+        : `Exit ${p.exit_price[i].toLocaleString("en-US")}, ${payload.reasons[p.reason[i]] ?? "?"}<br>${p.held[i]} bars, net ${usd(p.net[i])}`),
+      hovertemplate: "%{text}<br>%{x|%a %d %b %Y %H:%M} UTC<extra></extra>",
+    };
+  };
+  const priceFigure = () => {
+    const p = prices(symbol), n = p.time.length;
+    view ??= [p.time[0] - p.width, p.time[n - 1]];
+    const a = Math.max(0, below(p.time, view[0]) - 1), b = Math.min(n, below(p.time, view[1]) + 1);
+    const close_up = b - a <= CANDLES_MAX;
+    const nTrades = below(p.exit_time, view[1]) - below(p.exit_time, view[0]);
+    const labelled = nTrades <= LABELLED_TRADES_MAX;
+    let low = Infinity, high = -Infinity;
+    for (let i = a; i < b; i++) { low = Math.min(low, p.low[i]); high = Math.max(high, p.high[i]); }
+    const pad = 0.04 * (high - low) || 1;
+    // A close belongs to the end of its bar, a candle stands over the middle.
+    const times = Array.from(p.time.subarray(close_up ? a : 0, close_up ? b : n), (t) => at(close_up ? t - p.width / 2 : t));
+    const bars = close_up
+      ? { type: "candlestick", x: times, open: p.open.slice(a, b), high: p.high.slice(a, b), low: p.low.slice(a, b), close: p.close.slice(a, b),
+          increasing: { line: { color: "--price", width: 1 }, fillcolor: "--surface" },
+          decreasing: { line: { color: "--price", width: 1 }, fillcolor: "--price" }, hoverinfo: "x+y" }
+      : { type: "scatter", mode: "lines", x: times, y: p.close, line: { color: "--price", width: 1 }, hoverinfo: "skip" };
+    const data = [bars, links(p, true), links(p, false)];
+    if (labelled) data.push(dots(p, "entry", { symbol: "triangle-up", size: 10, line: { color: "--surface", width: 1 } }));
+    data.push(dots(p, "exit", { symbol: "circle", size: labelled ? 8 : 4, line: { color: "--surface", width: labelled ? 1 : 0 } }));
+    return { data, layout: {
+      hovermode: "closest",
+      xaxis: { type: "date", range: view.map(at), rangeslider: { visible: false } },
+      yaxis: { range: [low - pad, high + pad], tickformat: "," },
+    } };
+  };
+  const drawPrice = () => {
+    if (!symbol) return;
+    draw("price", priceFigure());
+    const merged = prices(symbol).merged;
+    document.getElementById("merged").textContent = merged > 1 ? `Each point merges ${merged} signal bars.` : "";
+  };
+  const press = (group, chosen) => {
+    for (const b of document.querySelectorAll(`#${group} button`)) b.setAttribute("aria-pressed", String(b === chosen));
+  };
+  const choose = (group, action) => {
+    for (const button of document.querySelectorAll(`#${group} button`)) {
+      button.addEventListener("click", () => { press(group, button); action(button.dataset.value); drawPrice(); });
+    }
+  };
+  const zoom = (days) => {
+    const p = prices(symbol), end = p.time[p.time.length - 1];
+    view = days === "all" ? null : [Math.max(p.time[0] - p.width, end - Number(days) * DAY), end + p.width];
+  };
+  const listen = () => {
+    const minute = (x) => (typeof x === "number" ? x : Date.parse(x.replace(" ", "T") + (x.length > 10 ? "Z" : ""))) / MINUTE_MS;
+    document.getElementById("price").on("plotly_relayout", (change) => {
+      if (change["xaxis.range[0]"] === undefined && !change["xaxis.autorange"]) return;
+      view = change["xaxis.autorange"] ? null : [minute(change["xaxis.range[0]"]), minute(change["xaxis.range[1]"])];
+      press("spans", null);
+      drawPrice();
+    });
+    document.getElementById("price").on("plotly_doubleclick", () => { zoom("all"); drawPrice(); return false; });
+  };
+
+  const drawAll = () => { draw("equity", payload.equity); draw("distribution", payload.distribution); drawPrice(); };
+  drawAll();
+  if (symbol) {
+    choose("symbols", (value) => { symbol = value; view = null; press("spans", document.querySelector('#spans [data-value="all"]')); });
+    choose("spans", zoom);
+    listen();
+  }
+  dark.addEventListener("change", drawAll);
+  document.documentElement.dataset.drawn = "yes";
+})();

@@ -1,0 +1,218 @@
+"""A run on disk: written whole or not at all, and read back."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+
+from ibs_core.errors import DataError, EnvironmentFault
+from ibs_core.report.run import DECISIONS, EQUITY, META_KEYS, TRADES, Run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["read_run", "run_name", "write_run"]
+
+_FRAMES: Final = {"trades": TRADES, "decisions": DECISIONS, "equity": EQUITY}
+
+
+def write_run(run: Run, out: Path, *, html: str | None) -> Path:
+    """Write a run into a new folder below `out` in one step.
+
+    The files are written and synced in a hidden sibling, which is then renamed; whatever stops the
+    writing, no folder that looks whole is left. ``stats.json`` and the Parquet files of the same
+    input and configuration have the same bytes.
+
+    Parameters
+    ----------
+    run : Run
+        What to write.
+    out : Path
+        The parent folder; created when missing.
+    html : str or None
+        The rendered tear sheet; None writes no ``report.html``.
+
+    Returns
+    -------
+    Path
+        The new folder, ``out/<utc>-<hash8>``, with ``-2``, ``-3``, … when the name is taken.
+
+    Raises
+    ------
+    EnvironmentFault
+        The disk is full, or the folder may not be written.
+    """
+    with _faults(f"run folder cannot be written below {str(out)!r}"):
+        out.mkdir(parents=True, exist_ok=True)
+        hidden = out / f".{run_name(run.meta)}.{secrets.token_hex(4)}.tmp"
+        try:
+            hidden.mkdir()
+            _write_files(run, hidden, html)
+            folder = _publish(run, hidden, out)
+        except BaseException:  # Ctrl-C too
+            shutil.rmtree(hidden, ignore_errors=True)
+            raise
+        _sync(out)
+    return folder
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder back; the signal bars are not stored and come back empty.
+
+    Parameters
+    ----------
+    folder : Path
+        A folder made by `write_run`.
+
+    Returns
+    -------
+    Run
+        The run as it was written, ``meta["run_id"]`` included.
+
+    Raises
+    ------
+    EnvironmentFault
+        A file is missing or unreadable.
+    DataError
+        A file does not hold what a run folder holds.
+    """
+    with _faults(f"run folder {str(folder)!r} cannot be read"):
+        return Run(
+            meta=_read_json(folder / "run.json", META_KEYS),
+            config_yaml=(folder / "config.resolved.yml").read_text("utf-8"),
+            stats=_read_json(folder / "stats.json", frozenset()),
+            trades=_read_frame(folder, "trades"),
+            decisions=_read_frame(folder, "decisions"),
+            equity=_read_frame(folder, "equity"),
+        )
+
+
+def run_name(meta: dict[str, Any]) -> str:
+    """Name a run ``<utc>-<hash8>``; the hash covers the configuration, the data and the contract map.
+
+    Parameters
+    ----------
+    meta : dict
+        Holds at least `META_KEYS`.
+
+    Returns
+    -------
+    str
+        For example ``20250301T143000Z-1f0c9a2b``.
+    """
+    inputs = [meta["config_hash"], meta["data_digest"], meta["contract_map_digest"]]
+    created = datetime.fromisoformat(meta["created_utc"]).astimezone(UTC)
+    return f"{created:%Y%m%dT%H%M%SZ}-{sha256(json.dumps(inputs).encode()).hexdigest()[:8]}"
+
+
+def _write_files(run: Run, folder: Path, html: str | None) -> None:
+    for name, frame in (
+        ("trades", run.trades),
+        ("decisions", run.decisions),
+        ("equity", run.equity),
+    ):
+        _write_frame(frame, folder / f"{name}.parquet")
+    _write_text(folder / "stats.json", _json(run.stats))
+    _write_text(folder / "config.resolved.yml", run.config_yaml)
+    if html is not None:
+        _write_text(folder / "report.html", html)
+
+
+def _publish(run: Run, hidden: Path, out: Path) -> Path:
+    name = stem = run_name(run.meta)
+    attempt = 1
+    while True:
+        _write_text(hidden / "run.json", _json({**run.meta, "run_id": name}))
+        _sync(hidden)
+        try:
+            # rename() replaces no folder that holds a file, so two processes cannot both win.
+            return hidden.rename(out / name)
+        except OSError:
+            if not (out / name).exists():
+                raise
+        attempt += 1
+        name = f"{stem}-{attempt}"
+
+
+def _write_frame(frame: pl.DataFrame, path: Path) -> None:
+    # Every setting that shapes the bytes stands here, so that a new default cannot change them.
+    with path.open("wb") as file:
+        frame.rechunk().write_parquet(
+            file,
+            compression="zstd",
+            compression_level=3,
+            statistics=True,
+            row_group_size=65_536,
+            data_page_size=1_048_576,
+        )
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_text(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _read_json(path: Path, keys: frozenset[str]) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise DataError("run file is not JSON", found=str(error), where=str(path)) from error
+    if not isinstance(value, dict) or not keys <= value.keys():
+        expected = f"an object with {sorted(keys)}" if keys else "an object"
+        raise DataError("run file is not of a run folder", expected=expected, where=str(path))
+    return value
+
+
+def _read_frame(folder: Path, name: str) -> pl.DataFrame:
+    path = folder / f"{name}.parquet"
+    try:
+        frame = pl.read_parquet(path, hive_partitioning=False)
+    except pl.exceptions.PolarsError as error:
+        raise DataError("run file is not Parquet", found=str(error), where=str(path)) from error
+    if frame.schema != _FRAMES[name]:
+        raise DataError(
+            "run file has other columns than this version writes",
+            expected=str(_FRAMES[name]),
+            found=str(frame.schema),
+            where=str(path),
+            remedy="run the back-test again",
+        )
+    return frame
+
+
+@contextmanager
+def _faults(subject: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentFault(
+            subject,
+            found=error.strerror or str(error),
+            where=str(error.filename or ""),
+            remedy="check the path, its permissions and the free space",
+        ) from error

@@ -1,0 +1,181 @@
+"""What the calendar and the roll table say of each bar, as integers for the kernels.
+
+Array arithmetic on integers only, so one bar live gives the same bits as a year in a back-test.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibs_core.bars import DAY_NS, MINUTE_NS
+from ibs_core.sessions import (
+    Sessions,
+    local_ns,
+    nominal_boundaries,
+    open_market_ns,
+    regular_hours,
+    session_index,
+    to_utc_ns,
+)
+from ibs_core.signals import SCHEDULE
+
+__all__ = ["Rule", "make_schedule", "serves_flat_by"]
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The parts of the trading rule that the calendar decides.
+
+    Attributes
+    ----------
+    tf_ns : int
+        Width of a signal bar, ns.
+    max_wait_ns : int
+        Open-market time within which an entry must fill, ns >= 0.
+    flat_by : int or None
+        Exchange-local minute of the day.
+    flat_before_early_close : bool
+    first_date, last_date : int
+        Session dates that are traded, days since 1970-01-01, both included.
+    """
+
+    tf_ns: int
+    max_wait_ns: int
+    flat_by: int | None
+    flat_before_early_close: bool
+    first_date: int
+    last_date: int
+
+
+def make_schedule(bars: NDArray[np.void], sessions: Sessions, rule: Rule, seams: Ints) -> NDArray[np.void]:
+    """Lay the calendar over closed signal bars.
+
+    Parameters
+    ----------
+    bars : (n_bars,) BAR, in order of their end; ``session`` indexes `sessions`
+    sessions : Sessions
+    rule : Rule
+    seams : (n_seams,) int64, UTC ns, strictly increasing
+        Roll instants, past and known future ones.
+
+    Returns
+    -------
+    (n_bars,) SCHEDULE
+    """
+    out = np.zeros(len(bars), SCHEDULE)
+    if not len(bars):
+        return out
+    session, end = bars["session"], bars["end_ns"]
+    close = sessions.close_ns[session]
+    date = sessions.trade_date[session]
+    out["traded"] = (date >= rule.first_date) & (date <= rule.last_date)
+    _write_calendar(out["calendar"], bars["start_ns"], date)
+
+    early = _early_boundaries(sessions, rule)
+    flats = _flat_instants(sessions, rule)
+    out["in_flat_by"] = (end >= flats[session]) & (end <= close)
+    out["in_early_close"] = (end >= early[session]) & (end <= close)
+    out["in_roll"] = end >= _roll_boundary_of(end, sessions, rule, seams)
+    instants = np.sort(np.concatenate([flats, early]))
+    out["flats_first"] = np.searchsorted(instants, bars["first_ns"], side="right")
+    out["flats_end"] = np.searchsorted(instants, end, side="right")
+    out["expire_ns"] = _last_fill(sessions, end, rule.max_wait_ns)
+    out["close_left_ns"] = np.maximum(close - end, 0)
+    return out
+
+
+def serves_flat_by(group: str, tf_ns: int, flat_by: int, on_date: int) -> bool:
+    """Tell whether a signal bar ends inside the regular session at or after ``flat_by``.
+
+    Parameters
+    ----------
+    group : str
+        Session group.
+    tf_ns : int
+        Width of a signal bar, ns.
+    flat_by : int
+        Exchange-local minute of the day.
+    on_date : int
+        Trade date whose regular hours count, days since 1970-01-01.
+
+    Returns
+    -------
+    bool
+        False also when the session is closed at that time.
+    """
+    open_, close, _, _ = regular_hours(group, on_date)
+    length = (close - open_) % 1440 or 1440
+    since_open = (flat_by - open_) % 1440
+    ends = nominal_boundaries(0, length * MINUTE_NS, tf_ns)
+    return bool(np.any((ends >= since_open * MINUTE_NS) & (ends < length * MINUTE_NS)))
+
+
+def _write_calendar(calendar: NDArray[np.void], start_ns: Ints, date: Ints) -> None:
+    days = date.astype("datetime64[D]")
+    months = days.astype("datetime64[M]")
+    calendar["local_minute"] = local_ns(start_ns) // MINUTE_NS % 1440
+    calendar["weekday"] = (date + 3) % 7 + 1
+    calendar["month"] = months.astype(np.int64) % 12 + 1
+    calendar["day"] = (days - months.astype("datetime64[D]")).astype(np.int64) + 1
+
+
+def _flat_instants(sessions: Sessions, rule: Rule) -> Ints:
+    """Each session's ``flat_by`` instant on its trade date; after every bar when the rule is off."""
+    if rule.flat_by is None:
+        return np.full(len(sessions.open_ns), np.iinfo(np.int64).max)
+    instants = to_utc_ns(sessions.trade_date, np.full(len(sessions.open_ns), rule.flat_by))
+    open_minute = local_ns(sessions.open_ns) // MINUTE_NS % 1440
+    opens_before = local_ns(sessions.open_ns) // DAY_NS < sessions.trade_date
+    evening = opens_before & (rule.flat_by >= open_minute)
+    before = to_utc_ns(sessions.trade_date - 1, np.full(len(sessions.open_ns), rule.flat_by))
+    return np.where(evening, before, instants)
+
+
+def _early_boundaries(sessions: Sessions, rule: Rule) -> Ints:
+    """Each early session's last boundary that leaves it a minute; the far future where there is none."""
+    out = np.full(len(sessions.open_ns), np.iinfo(np.int64).max)
+    if not rule.flat_before_early_close:
+        return out
+    for i in np.flatnonzero(sessions.early):
+        close = sessions.close_ns[i : i + 1]
+        ends = nominal_boundaries(int(sessions.open_ns[i]), int(close[0]), rule.tf_ns)
+        left = open_market_ns(sessions, close) - open_market_ns(sessions, ends)
+        serving = ends[left >= MINUTE_NS]
+        if len(serving):
+            out[i] = serving[-1]
+    return out
+
+
+def _roll_boundary_of(end: Ints, sessions: Sessions, rule: Rule, seams: Ints) -> Ints:
+    """For each bar end, the boundary from which its contract is given up."""
+    boundaries = np.array([_roll_boundary(int(seam), sessions, rule.tf_ns) for seam in seams], np.int64)
+    with_end = np.append(boundaries, np.iinfo(np.int64).max)
+    return with_end[np.searchsorted(seams, end, side="left")]
+
+
+def _roll_boundary(seam_ns: int, sessions: Sessions, tf_ns: int) -> int:
+    """Return the last boundary with a minute of open market between it and the seam."""
+    at_seam = int(open_market_ns(sessions, np.array([seam_ns]))[0])
+    i = int(session_index(sessions, np.array([seam_ns]))[0])
+    while i >= 0:
+        ends = nominal_boundaries(int(sessions.open_ns[i]), int(sessions.close_ns[i]), tf_ns)
+        serving = ends[at_seam - open_market_ns(sessions, ends) >= MINUTE_NS]
+        if len(serving):
+            return int(serving[-1])
+        i -= 1
+    return seam_ns
+
+
+def _last_fill(sessions: Sessions, decided_ns: Ints, max_wait_ns: int) -> Ints:
+    """Return the last instant that lies no more than ``max_wait_ns`` of open market after each decision."""
+    target = open_market_ns(sessions, decided_ns) + max_wait_ns
+    i = np.searchsorted(sessions.clock_ns, target, side="right") - 1
+    before_break = sessions.break_start_ns[i] - sessions.open_ns[i]
+    pause = sessions.break_end_ns[i] - sessions.break_start_ns[i]
+    since_open = target - sessions.clock_ns[i]
+    return sessions.open_ns[i] + since_open + np.where(since_open >= before_break, pause, 0)

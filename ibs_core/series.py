@@ -1,0 +1,199 @@
+"""A symbol's minutes become its series: signal bars, session bars and the minutes that matter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibs_core.bars import BAR, NEVER, PATH
+from ibs_core.kernels import aggregate
+from ibs_core.market_data import MinuteRun
+from ibs_core.sessions import Sessions
+
+__all__ = ["Series", "SeriesBuilder"]
+
+Records = NDArray[np.void]
+_NO_VOLUME = np.zeros(0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Series:
+    """One symbol's bars.
+
+    Attributes
+    ----------
+    root : str
+    bars : (n_bars,) BAR
+        Signal bars in order; when not ``complete`` the data stop inside the last one.
+    days : (n_days,) BAR
+        Closed session bars in order.
+    path : (n_path,) PATH
+    complete : bool
+    instruments : tuple of str
+        Contract names by id.
+    n_minutes, n_outside : int
+        Minutes taken, and those of them outside the calendar.
+    base_ns : int
+        Width of the data's bars.
+    """
+
+    root: str
+    bars: Records
+    days: Records
+    path: Records
+    complete: bool
+    instruments: tuple[str, ...]
+    n_minutes: int
+    n_outside: int
+    base_ns: int
+
+    @property
+    def closed(self) -> Records:
+        """The signal bars that ended."""
+        return self.bars if self.complete else self.bars[:-1]
+
+
+class SeriesBuilder:
+    """Feed runs of minutes in order, then ``finish``.
+
+    Parameters
+    ----------
+    root : str
+    sessions : Sessions
+    plan : (1,) aggregate.PLAN
+    scratch : Scratch
+        Shared by the builders of one thread.
+    """
+
+    def __init__(self, root: str, sessions: Sessions, plan: Records, scratch: Scratch) -> None:
+        self._root = root
+        self._sessions = sessions
+        self._plan = plan
+        self._scratch = scratch
+        self._state = aggregate.new_state()
+        self._parts: list[tuple[Records, Records, Records]] = []
+        self._instruments: list[str] = []
+
+    def add(self, run: MinuteRun) -> bool:
+        """Take one run.
+
+        Parameters
+        ----------
+        run : MinuteRun
+
+        Returns
+        -------
+        bool
+            False when a minute breaks a law of minute bars; the builder is then of no further use.
+        """
+        state, opens, closes = self._state[0], self._sessions.open_ns, self._sessions.close_ns
+        bars, days, path, n = self._scratch.room(len(run.ts_ns))
+        if not self._instruments or run.contract_id != state["contract"]:
+            aggregate.switch_contract(
+                state,
+                opens,
+                closes,
+                run.contract_id,
+                run.ts_ns[0],
+                run.open[0],
+                bars,
+                days,
+                n,
+            )
+            self._instruments.append(run.instrument)
+        irregular = aggregate.step(
+            state,
+            self._plan[0],
+            opens,
+            closes,
+            run.ts_ns,
+            run.open,
+            run.high,
+            run.low,
+            run.close,
+            _NO_VOLUME if run.volume is None else run.volume,
+            bars,
+            days,
+            path,
+            n,
+        )
+        self._take(bars, days, path, n)
+        return bool(irregular < 0)
+
+    def finish(self) -> Series:
+        """Close the series.
+
+        Returns
+        -------
+        Series
+        """
+        bars, days, path, n = self._scratch.room(1)
+        complete = aggregate.finish(self._state[0], bars, days, n)
+        self._take(bars, days, path, n)
+        state = self._state[0]
+        return Series(
+            self._root,
+            np.concatenate([part[0] for part in self._parts]),
+            np.concatenate([part[1] for part in self._parts]),
+            np.concatenate([part[2] for part in self._parts]),
+            complete=bool(complete),
+            instruments=tuple(self._instruments),
+            n_minutes=int(state["n_minutes"]),
+            n_outside=int(state["n_outside"]),
+            base_ns=int(state["base_ns"]),
+        )
+
+    def _take(self, bars: Records, days: Records, path: Records, n: NDArray[np.int64]) -> None:
+        self._parts.append((bars[: n[0]].copy(), days[: n[1]].copy(), path[: n[2]].copy()))
+
+
+class Scratch:
+    """Room for the bars of one run, kept between runs: freshly touched memory is slow."""
+
+    def __init__(self) -> None:
+        self._bars = np.zeros(0, BAR)
+        self._days = np.zeros(0, BAR)
+        self._path = np.zeros(0, PATH)
+        self._n = np.zeros(3, np.int64)
+
+    def room(self, n_minutes: int) -> tuple[Records, Records, Records, NDArray[np.int64]]:
+        """Return arrays that hold whatever ``n_minutes`` can produce, and zeroed counts."""
+        if len(self._bars) < n_minutes + 2:
+            self._bars = np.zeros(n_minutes + 2, BAR)
+            self._days = np.zeros(n_minutes + 2, BAR)
+            self._path = np.zeros(2 * n_minutes + 2, PATH)
+        self._n[:] = 0
+        return self._bars, self._days, self._path, self._n
+
+
+def make_plan(
+    tf_ns: int,
+    *,
+    with_path: bool,
+    mark_ns: int,
+    allow_nonpositive: bool,
+) -> Records:
+    """Fix how minutes are aggregated.
+
+    Parameters
+    ----------
+    tf_ns : int
+        Width of a signal bar, ns.
+    with_path : bool
+        Keep the minutes that made a new extreme inside their bar (protective orders need them).
+    mark_ns : int
+        Keep the last minute before each multiple of this (portfolio risk needs them); 0 is off.
+    allow_nonpositive : bool
+
+    Returns
+    -------
+    (1,) aggregate.PLAN
+    """
+    plan = np.zeros(1, aggregate.PLAN)
+    plan["tf_ns"] = min(tf_ns, NEVER)
+    plan["with_path"] = with_path
+    plan["mark_ns"] = mark_ns
+    plan["allow_nonpositive"] = allow_nonpositive
+    return plan
