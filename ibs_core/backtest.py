@@ -37,7 +37,7 @@ from ibs_core.schedule import Rule, make_schedule
 from ibs_core.series import Scratch, Series, SeriesBuilder, make_plan
 from ibs_core.sessions import Sessions, load_sessions
 
-__all__ = ["Outcome", "run_backtest"]
+__all__ = ["Outcome", "check_settings", "run_backtest"]
 
 Records = NDArray[np.void]
 _FIRST_NS, _LAST_NS = (int(np.datetime64(f"{year}-01-01", "ns").astype(np.int64)) for year in (2006, 2035))
@@ -125,18 +125,35 @@ def run_backtest(
             remedy="use --model-mode off",
         )
     wanted = list(roots) if roots else list(settings.symbols) or None
-    symbols = _Symbols(settings, contracts, start=start, end=end, shared=_Shared())
+    symbols = _Symbols(settings, contracts, start=start, end=end)
     series = _read(source, symbols, wanted, strict=strict, progress=progress)
     traded = [symbols.get(root) for root in contracts.contracts if root in series]
     ordered = [series[symbol.root] for symbol in traded]
     return _decide(traded, ordered, settings)
 
 
-class _Shared:
-    """What all symbols share: room for bars."""
+def check_settings(settings: Settings, contracts: ContractMap) -> list[str]:
+    """Check what only the contract map and the calendar can tell of settings.
 
-    def __init__(self) -> None:
-        self.scratch = Scratch()
+    Parameters
+    ----------
+    settings : Settings
+    contracts : ContractMap
+
+    Returns
+    -------
+    list of str
+        The symbols that the settings name, each of which could be traded. When they name none, the
+        rule is checked against ES.
+
+    Raises
+    ------
+    ConfigError, UnknownSymbolError
+    """
+    symbols = _Symbols(settings, contracts, start=None, end=None)
+    for root in settings.symbols or ("ES",):
+        symbols.get(root)
+    return list(settings.symbols)
 
 
 class _Symbols:
@@ -149,13 +166,12 @@ class _Symbols:
         *,
         start: date | None,
         end: date | None,
-        shared: _Shared,
     ) -> None:
         self._settings = settings
         self._contracts = contracts
         self._span = (start, end)
         self._made: dict[str, _Symbol] = {}
-        self.scratch = shared.scratch
+        self.scratch = Scratch()
         for root in settings.symbols:
             contracts.get(root)
 

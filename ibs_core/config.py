@@ -263,13 +263,19 @@ class Settings(_Frozen):
             raise _config_error(error, ("symbols", root, "strategy"), []) from None
 
 
-def load_settings(paths: Sequence[Path | str] = ()) -> Settings:
+def load_settings(
+    paths: Sequence[Path | str] = (),
+    *,
+    overrides: Mapping[str, Any] | None = None,
+) -> Settings:
     """Read YAML overlays from left to right over the defaults.
 
     Parameters
     ----------
     paths : sequence of Path or str
         Later files win, key by key.
+    overrides : mapping, optional
+        Laid over all files, as command-line options are.
 
     Returns
     -------
@@ -283,6 +289,7 @@ def load_settings(paths: Sequence[Path | str] = ()) -> Settings:
         Not YAML, an unknown key, an impossible value, or an unset ``${VARIABLE}``.
     """
     overlays = [(str(path), _read(Path(path))) for path in paths]
+    overlays.append(("command line", dict(overrides or {})))
     merged: dict[str, Any] = {}
     for _, overlay in overlays:
         merged = _merged(merged, overlay)

@@ -146,6 +146,9 @@ class Symbol:
         self.day_ends = [day.end for day in self.days if day.closed]
         self.closing = {bar.end: i for i, bar in enumerate(self.bars) if bar.closed}
         self.last_calls = [self.last_call_of_roll(seam.at) for seam in self.seams]
+        self.flat_calls = []
+        if self.exits.get("flat_by") is not None:
+            self.flat_calls = [flat_call(self.exits["flat_by"], s) for s in sessions]
         self.early_calls = {}
         if self.exits.get("flat_before_early_close"):
             for i, session in enumerate(sessions):
@@ -329,10 +332,8 @@ class Symbol:
             elif not allowed[0] <= value <= allowed[1]:
                 return name
 
-        if self.exits.get("flat_by") is not None:
-            for instant in clock_instants(self.exits["flat_by"], session.open_ns, session.close_ns):
-                if instant <= now <= session.close_ns:
-                    return "flat_by"
+        if self.flat_calls and self.flat_calls[bar.session] <= now <= session.close_ns:
+            return "flat_by"
 
         if bar.session in self.early_calls and now >= self.early_calls[bar.session]:
             return "early_close"
@@ -381,9 +382,7 @@ class Symbol:
         if most is not None and self.own_closes_since(position.time, bar.end) >= most:
             return "bars"
 
-        instants = list(self.early_calls.values())
-        if exits.get("flat_by") is not None:
-            instants += clock_instants(exits["flat_by"], position.time, bar.end)
+        instants = [*self.flat_calls, *self.early_calls.values()]
         if any(position.time < instant <= bar.end for instant in instants):
             return "flat_by"
 
@@ -693,18 +692,16 @@ def clock_seconds(text):
     return int(hours) * 3600 + int(minutes) * 60
 
 
-def clock_instants(text, first, last):
-    """List the instants at which exchange clocks show a time, from first to last."""
-    hours, minutes = text.split(":")
-    out = []
-    day = chicago(first).date()
-    while day <= chicago(last).date():
-        local = dt.datetime(day.year, day.month, day.day, int(hours), int(minutes), tzinfo=CHICAGO)
+def flat_call(text, session):
+    """Give a session's `flat_by` instant: on its trade date, or in the evening before."""
+    hours, minutes = (int(part) for part in text.split(":"))
+    day_before = session.trade_date - dt.timedelta(days=1)
+    for day in (day_before, session.trade_date):
+        local = dt.datetime(day.year, day.month, day.day, hours, minutes, tzinfo=CHICAGO)
         instant = int(local.timestamp()) * SECOND
-        if first <= instant <= last:
-            out.append(instant)
-        day += dt.timedelta(days=1)
-    return out
+        if instant >= session.open_ns:
+            break
+    return instant
 
 
 def run(minutes, config, contracts, sessions, base_ns=MINUTE):

@@ -85,7 +85,7 @@ def trade_rows(symbol, bars, n_trades, rng):
     for entry in entries:
         held = int(rng.integers(1, 9))
         leave = entry + held
-        won = rng.random() < 0.58  # the lower of a few bars before, or not: a mild edge
+        won = rng.random() < 0.15  # sometimes the low of a few bars: a mild edge
         buy = close[max(0, entry - 3) : entry + 1].min() if won else close[entry]
         gross = (close[leave] - buy) * costs.point_value_usd
         rows.append(

@@ -236,6 +236,7 @@ def test_statistics_are_always_json_values(nets, values):
         (-1234.56, "usd", "\N{MINUS SIGN}$1,235"),
         (-12.345, "usd", "\N{MINUS SIGN}$12.35"),
         (-0.001, "usd", "$0.00"),
+        (0.0, "usd", "$0"),
         (0.1234, "percent", "12.3%"),
         (-0.0001, "percent", "0.0%"),
         (None, "ratio", "\N{EN DASH}"),

@@ -1,1 +1,1 @@
-"""."""
+"""The command line: parse, wire, run; the composition root."""

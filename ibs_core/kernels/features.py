@@ -149,8 +149,8 @@ def _step_levels(needs, side, bar, out):
         swings = side["pivots"]
         pivots.step(swings, bar["high"], bar["low"])
         if swings["n_highs"] > 0 and swings["n_lows"] > 0:
-            above = 1.0 if close > swings["last_high"] else 0.0
-            out[12] = -1.0 if close < swings["last_low"] else above
+            below = -1.0 if close < swings["last_low"] else 0.0
+            out[12] = 1.0 if close > swings["last_high"] else below
         if swings["n_highs"] > 1:
             rising = swings["last_high"] > swings["previous_high"] and bar["high"] > swings["last_high"]
             out[13] = 1.0 if rising else 0.0

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import databento_dbn
 import numpy as np
 import polars as pl
 import zstandard
-from numpy.typing import NDArray
 
 from ibs_core.bars import DAY_NS
 from ibs_core.errors import DataError, EnvironmentFault
 from ibs_core.market_data.files import BarFile, reading
 from ibs_core.market_data.runs import PRICES, Ints
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
 
 __all__ = ["ZSTD_MAGIC", "DbnBars"]
 
@@ -72,13 +76,12 @@ class DbnBars(BarFile):
         extra = [("ts_out", "<u8")] if metadata.ts_out else []
         self._record = np.dtype(_FIELDS + extra)
         self._names = _Names(metadata)
-        self._first = next(self._records(1), None)
-        self.height = 0 if self._first is None else 1
+        first = next(self._records(1), None)
+        self._first_ns = None if first is None else int(first["ts_event"][0])
 
-    def first_ns(self) -> int:
-        """Return the time of the first record."""
-        assert self._first is not None, "an empty file has no first record"
-        return int(self._first["ts_event"][0])
+    def first_ns(self) -> int | None:
+        """Return the time of the first record, or None if there is none."""
+        return self._first_ns
 
     def symbols(self) -> list[str]:
         """Return the distinct symbols, sorted."""
@@ -94,10 +97,10 @@ class DbnBars(BarFile):
                 records["instrument_id"].astype(np.int64),
                 records["ts_event"].astype(np.int64),
             )
-            columns = {"ts_ns": ts_ns, "symbol": self._names.of(ids, ts_ns)}
+            columns: dict[str, Any] = {"ts_ns": ts_ns, "symbol": self._names.of(ids, ts_ns)}
             for name in PRICES:
-                columns[name] = records[name] / 1e9
-                columns[name][records[name] == _UNDEF_PRICE] = np.nan
+                undefined = records[name] == _UNDEF_PRICE
+                columns[name] = np.where(undefined, np.nan, records[name] / 1e9)
             columns["instrument_id"] = ids
             if volume:
                 columns["volume"] = records["volume"].astype(np.float64)

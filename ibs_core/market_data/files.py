@@ -7,16 +7,18 @@ Nothing but schemas and first rows is read here. Every file then yields frames o
 
 from __future__ import annotations
 
-import glob
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from ibs_core.errors import EnvironmentFault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["SUFFIXES", "BarFile", "content_digest", "find_paths", "in_roots", "reading"]
 
@@ -30,8 +32,6 @@ class BarFile(ABC):
     Parameters
     ----------
     path : pathlib.Path
-    height : int
-        Rows; a lower bound where the form does not tell, 0 only if there are none.
     from_vendor : bool
         Written by Databento, so a parent download may hold spreads.
     was_float32 : bool
@@ -39,13 +39,12 @@ class BarFile(ABC):
     """
 
     path: Path
-    height: int
     from_vendor: bool = False
     was_float32: bool = False
 
     @abstractmethod
-    def first_ns(self) -> int:
-        """Return the time of the first row, UTC ns; the file has one."""
+    def first_ns(self) -> int | None:
+        """Return the time of the first row, UTC ns, or None if there is no row."""
 
     @abstractmethod
     def symbols(self) -> list[str]:
@@ -87,11 +86,7 @@ def find_paths(given: Sequence[Path | str]) -> list[Path]:
             elif path.exists():
                 paths, missing = [path], ""
             else:
-                paths = [
-                    p
-                    for p in map(Path, sorted(glob.glob(str(path), recursive=True)))
-                    if p.is_file()
-                ]
+                paths = [match for match in sorted(_glob(path)) if match.is_file()]
                 missing = "a file, a folder or a glob that matches files"
         if not paths:
             raise EnvironmentFault(
@@ -104,6 +99,11 @@ def find_paths(given: Sequence[Path | str]) -> list[Path]:
     if not found:
         raise EnvironmentFault("no bars", expected="at least one path", found="none")
     return list(found)
+
+
+def _glob(path: Path) -> Iterator[Path]:
+    pattern = path.relative_to(path.anchor)
+    return Path(path.anchor).glob(str(pattern)) if pattern.parts else iter(())
 
 
 def in_roots(roots: Sequence[str]) -> pl.Expr:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from ibs_core.errors import DataError
 from ibs_core.market_data.files import BarFile, reading
 from ibs_core.market_data.runs import PRICES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 __all__ = ["ParquetBars"]
 
@@ -43,21 +46,20 @@ class ParquetBars(BarFile):
         self._scan = pl.scan_parquet(path, glob=False, hive_partitioning=False)
         with reading(path):
             self._schema = self._scan.collect_schema()
-            self.height = int(self._scan.select(pl.len()).collect().item())
         self.from_vendor = all(name in self._schema for name in _VENDOR)
         self._columns = [self._time(), self._symbol(), *(self._price(name) for name in PRICES)]
         if self._schema.get("instrument_id", pl.String()).is_integer():
             self._columns.append(pl.col("instrument_id").cast(pl.Int64))
         self.was_float32 = any(self._schema[name] == pl.Float32 for name in PRICES)
         self._volume_column = self._volume()
-        if self.from_vendor and self.height:
+        if self.from_vendor:
             self._check_rtype()
 
-    def first_ns(self) -> int:
-        """Return the time of the first row."""
+    def first_ns(self) -> int | None:
+        """Return the time of the first row, or None if there is no row."""
         with reading(self.path):
-            first = self._scan.select(self._columns[0]).head(1).collect().item()
-        return -(2**63) if first is None else int(first)
+            first = self._scan.select(self._columns[0]).head(1).collect()["ts_ns"]
+        return None if first.is_empty() else int(first.fill_null(-(2**63))[0])
 
     def symbols(self) -> list[str]:
         """Return the distinct symbols, sorted; null is left out."""
@@ -146,12 +148,12 @@ class ParquetBars(BarFile):
 
     def _check_rtype(self) -> None:
         with reading(self.path):
-            rtype = self._scan.select("rtype").head(1).collect().item()
-        if rtype not in _RTYPES:
+            rtypes = self._scan.select("rtype").head(1).collect()["rtype"]
+        if not rtypes.is_in(list(_RTYPES)).all():
             raise self._fault(
                 "wrong Databento schema",
                 ", ".join(_RTYPES.values()),
-                f"rtype {rtype}",
+                f"rtype {rtypes[0]}",
                 "download ohlcv-1m",
             )
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -16,9 +14,14 @@ from ibs_core.errors import DataError
 from ibs_core.market_data.files import BarFile, in_roots
 from ibs_core.market_data.rolls import select_front
 from ibs_core.market_data.runs import PRICES, MinuteRun, run_of, stamp
-from ibs_core.market_data.symbols import Listing, Symbols
 from ibs_core.market_data.units import check_units
 from ibs_core.sessions import load_sessions, outside
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from ibs_core.market_data.symbols import Listing, Symbols
 
 __all__ = ["Repair", "Repairs", "collect", "repair"]
 

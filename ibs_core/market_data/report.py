@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ibs_core.errors import DataError
-from ibs_core.market_data.repair import Repairs
 from ibs_core.market_data.rolls import Roll, rolls_of
 from ibs_core.market_data.runs import Ints, base_ns, stamp
-from ibs_core.market_data.source import BarSource
 from ibs_core.sessions import Sessions, load_sessions, open_market_ns, outside, session_index
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ibs_core.market_data.repair import Repairs
+    from ibs_core.market_data.source import BarSource
 
 __all__ = ["DataReport", "Gap", "RootReport", "check"]
 
@@ -145,12 +148,14 @@ def check(source: BarSource, roots: Sequence[str] | None = None) -> DataReport:
 
     Raises
     ------
-    UnknownSymbolError
-        A symbol that no root owns.
+    DataError
+        No row at all, or a symbol that no root owns.
     EnvironmentFault
         A file is unreadable or cut.
     """
     reports = tuple(_root_report(source, root) for root in (roots or source.roots))
+    if not reports:
+        raise source.no_bars(set())
     files = tuple(str(path) for path in source.files)
     return DataReport(files, source.digest(), reports, dict(source.skipped))
 

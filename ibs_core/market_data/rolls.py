@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,12 +11,16 @@ import polars as pl
 
 from ibs_core.contracts import MONTH_LETTERS, Contract
 from ibs_core.errors import DataError
-from ibs_core.market_data.runs import Floats, MinuteRun, stamp
-from ibs_core.market_data.symbols import Listing
+from ibs_core.market_data.runs import Floats, Ints, MinuteRun, stamp
 from ibs_core.sessions import load_sessions, session_index
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
     from ibs_core.market_data.source import BarSource
+    from ibs_core.market_data.symbols import Listing
 
 __all__ = ["Roll", "rolls", "rolls_of", "select_front"]
 
@@ -80,7 +84,7 @@ def rolls_of(runs: Sequence[MinuteRun], contract: Contract) -> list[Roll]:
     list of Roll
     """
     found = []
-    for old, new in zip(runs, runs[1:], strict=False):
+    for old, new in pairwise(runs):
         if old.contract_id == new.contract_id:
             continue
         last_ns, first_ns = int(old.ts_ns[-1]), int(new.ts_ns[0])
@@ -151,20 +155,20 @@ def select_front(table: pl.DataFrame, listings: Sequence[Listing], contract: Con
     return pl.Series(fronts[session] == column)
 
 
-def _fronts(volume: Floats, prints: np.typing.NDArray[np.bool_]) -> np.typing.NDArray[np.int64]:
+def _fronts(volume: Floats, prints: NDArray[np.bool_]) -> Ints:
     """Return the front's column for each session, -1 where nothing prints; columns by expiry."""
     fronts = np.full(len(volume), -1, np.int64)
-    front, before = 0, None
+    columns = np.arange(volume.shape[1])
+    known = np.zeros(volume.shape[1])  # what the session before traded
+    front = 0
     for i in np.flatnonzero(prints.any(axis=1)):
-        allowed = np.arange(volume.shape[1]) >= front
-        traded = np.where(allowed, volume[before], -1.0) if before is not None else None
-        if traded is not None and traded.max() > 0:
+        traded = np.where(columns >= front, known, 0.0)
+        if traded.max() > 0:
             front = int(traded.argmax())
-        if not prints[i, front] or traded is None:
-            able = prints[i] & (np.arange(volume.shape[1]) >= front)
-            if not able.any():
-                continue
-            rank = traded if traded is not None else np.zeros(volume.shape[1])
-            front = int(np.where(able, rank, -2.0).argmax())
-        fronts[i], before = front, i
+        able = prints[i] & (columns >= front)
+        if not able.any():
+            continue
+        if not able[front]:
+            front = int(np.where(able, known, -1.0).argmax())
+        fronts[i], known = front, volume[i]
     return fronts

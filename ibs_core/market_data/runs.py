@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import polars as pl
 
 __all__ = ["PRICES", "Floats", "Ints", "MinuteRun", "base_ns", "run_of", "stamp"]
 
@@ -67,13 +71,21 @@ def run_of(
     -------
     MinuteRun
     """
-    prices = {name: _view(frame[name]) for name in PRICES}
+    opening, high, low, close = (_view(frame[name]) for name in PRICES)
     volume = None
     if "volume" in frame.columns and frame["volume"].null_count() < frame.height:
         volume = _view(frame["volume"])
-    ts_ns = _view(frame["ts_ns"])
     return MinuteRun(
-        root, instrument, contract_id, ts_ns, **prices, volume=volume, irregular=irregular
+        root,
+        instrument,
+        contract_id,
+        _view(frame["ts_ns"]),
+        opening,
+        high,
+        low,
+        close,
+        volume,
+        irregular=irregular,
     )
 
 
@@ -114,7 +126,7 @@ def stamp(ts_ns: int) -> str:
     return f"{np.datetime64(ts_ns // 10**9, 's') if whole else np.datetime64(ts_ns, 'ns')}Z"
 
 
-def _view(column: pl.Series) -> NDArray[np.generic]:
+def _view(column: pl.Series) -> NDArray[Any]:
     # Polars hands out read-only views, but a writable copy where there are nulls; compiled kernels
     # see two types in that, and would compile twice.
     array = column.to_numpy()

@@ -7,14 +7,9 @@ minute anyway and tells the driver, which then asks for `BarSource.load`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import polars as pl
-
-from ibs_core.contracts import ContractMap
 from ibs_core.errors import DataError, EnvironmentFault
 from ibs_core.market_data.dbn import ZSTD_MAGIC, DbnBars
 from ibs_core.market_data.files import BarFile, content_digest, find_paths, in_roots, reading
@@ -23,6 +18,15 @@ from ibs_core.market_data.repair import Repairs, collect, repair
 from ibs_core.market_data.runs import MinuteRun, run_of
 from ibs_core.market_data.symbols import Listing, Symbols
 from ibs_core.market_data.units import check_units
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from collections.abc import Set as AbstractSet
+    from pathlib import Path
+
+    import polars as pl
+
+    from ibs_core.contracts import ContractMap
 
 __all__ = ["BarSource", "open_bars"]
 
@@ -47,17 +51,16 @@ def open_bars(paths: Sequence[Path | str], contracts: ContractMap) -> BarSource:
     EnvironmentFault
         A file is missing, unreadable or cut.
     """
-    found = find_paths(paths)
-    files = [_open(path) for path in found]
-    with_rows = [file for file in files if file.height]
-    if not with_rows:
-        where = ", ".join(str(path) for path in found[:3])
-        raise DataError("no usable row", expected="bars", found="files without rows", where=where)
-    if len(with_rows) > 1:
-        with_rows.sort(key=lambda file: (file.first_ns(), file.path.name, str(file.path)))
-    source = BarSource(tuple(with_rows), contracts)
-    empty = [file for file in files if not file.height]
-    source.skipped.update({str(file.path): "file without rows" for file in empty})
+    files = [_open(path) for path in find_paths(paths)]
+    if len(files) == 1:  # no order to find, so its first row need not be read
+        return BarSource(tuple(files), contracts)
+    starts = [(file.first_ns(), file) for file in files]
+    with_rows = [
+        (start, file.path.name, i) for i, (start, file) in enumerate(starts) if start is not None
+    ]
+    source = BarSource(tuple(files[i] for _, _, i in sorted(with_rows)), contracts)
+    empty = [str(file.path) for start, file in starts if start is None]
+    source.skipped.update(dict.fromkeys(empty, "file without rows"))
     return source
 
 
@@ -110,16 +113,15 @@ class BarSource:
         Free after a whole `stream()`; before it the symbol column is read once, which costs about
         a quarter of a pass.
         """
-        if self._roots is None:
-            found: set[str] = set()
-            for file in self._files:
-                at_ns = file.first_ns()
-                for symbol in file.symbols():
-                    listings = self._symbols.read(file, symbol, None, at_ns, at_ns)
-                    found |= {listings[0].root} if listings else set()
-            self._set_roots(found)
-        assert self._roots is not None, "set above"
-        return self._roots
+        if self._roots is not None:
+            return self._roots
+        found: set[str] = set()
+        for file in self._files:
+            at_ns = file.first_ns() or 0
+            for symbol in file.symbols():
+                listings = self._symbols.read(file, symbol, None, at_ns, at_ns)
+                found |= {listings[0].root} if listings else set()
+        return self._set_roots(found)
 
     def digest(self) -> str:
         """Return a SHA-256 over the files' names and contents.
@@ -163,10 +165,10 @@ class BarSource:
                     if run is not None:
                         yield run
         if wanted is None:
-            self._set_roots(set(threads))
-        missing = {""} if wanted is None and not threads else (wanted or set()) - threads.keys()
-        if missing:
-            raise self._no_bars(missing)
+            self._set_roots(threads.keys())
+        missing = (wanted or frozenset()) - threads.keys()
+        if missing or not threads:
+            raise self.no_bars(missing)
 
     def load(self, root: str, *, strict: bool = False) -> tuple[list[MinuteRun], Repairs]:
         """Return one root's bars sorted, repaired and of one contract at a time: the slow path.
@@ -194,7 +196,7 @@ class BarSource:
         contract = self._contracts.get(root)
         table, listings, combinations = collect(self._files, self._symbols, root)
         if table.height == 0:
-            raise self._no_bars({root})
+            raise self.no_bars({root})
         runs, repairs = repair(table, listings, contract, self.files, combinations)
         if strict:
             repairs.refuse()
@@ -238,10 +240,17 @@ class BarSource:
             part, listing.root, listing.instrument, contract_id, irregular=thread.irregular
         )
 
-    def _set_roots(self, found: set[str]) -> None:
+    def _set_roots(self, found: AbstractSet[str]) -> tuple[str, ...]:
         self._roots = tuple(root for root in self._contracts.contracts if root in found)
+        return self._roots
 
-    def _no_bars(self, missing: Set[str]) -> DataError:
+    def no_bars(self, missing: AbstractSet[str]) -> DataError:
+        """Return the error for roots that have no bar, or for files that have none at all.
+
+        Parameters
+        ----------
+        missing : set of str
+        """
         return DataError(
             "no usable row",
             expected=f"bars of {', '.join(sorted(missing)) or 'a root of the contract map'}",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ibs_core.contracts import ContractMap, resolve_code
 from ibs_core.errors import DataError
-from ibs_core.market_data.files import BarFile
+
+if TYPE_CHECKING:
+    from ibs_core.market_data.files import BarFile
 
 __all__ = ["Listing", "Symbols"]
 
@@ -87,7 +90,7 @@ class Symbols:
         if self._left_out(file, symbol):
             return None
         first = self._listing(file, symbol, number, first_ns)
-        one_digit = first.expiry is not None and not symbol[-2:].strip().isdigit()
+        one_digit = first.expiry is not None and not symbol.strip()[-2:].isdigit()
         return first, self._listing(file, symbol, number, last_ns) if one_digit else first
 
     def _left_out(self, file: BarFile, symbol: str) -> bool:

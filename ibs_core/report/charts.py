@@ -122,6 +122,9 @@ def _equity_chart(equity: pl.DataFrame, capital: float) -> Chart | None:
     value = total["equity_usd"].to_numpy()
     fall = np.minimum(value - np.maximum(np.maximum.accumulate(value), capital), 0.0)
     line = {"type": "scatter", "mode": "lines", "x": days}
+    least = 0.01 * capital  # so that a flat curve has an axis that can be read
+    top, bottom = max(value.max(), capital + least), min(value.min(), capital - least)
+    room = 0.04 * float(top - bottom)
     return {
         "data": [
             line
@@ -145,8 +148,17 @@ def _equity_chart(equity: pl.DataFrame, capital: float) -> Chart | None:
         "layout": {
             "hovermode": "x unified",
             "xaxis": {"type": "date", "anchor": "y2", "hoverformat": "%a %d %b %Y"},
-            "yaxis": {"domain": [0.34, 1], "tickformat": "$,.3~s"},
-            "yaxis2": {"domain": [0, 0.26], "tickformat": "$,.3~s", "nticks": 4},
+            "yaxis": {
+                "domain": [0.34, 1],
+                "tickformat": "$,.4~s",
+                "range": [float(bottom) - room, float(top) + room],
+            },
+            "yaxis2": {
+                "domain": [0, 0.26],
+                "tickformat": "$,.3~s",
+                "nticks": 4,
+                "range": [1.06 * min(float(fall.min()), -least), 0],
+            },
             "shapes": [_level(capital)],
         },
     }
@@ -202,7 +214,7 @@ def _round_up(width: float) -> float:
 
 
 def _price_arrays(bars: pl.DataFrame, trades: pl.DataFrame, limit: int) -> Chart:
-    thin = thin_bars(bars, limit)
+    thin, trades = thin_bars(bars, limit), trades.sort("exit_time")  # the page searches them
     minutes = _minutes(thin["end"])
     width = float(np.median(minutes - _minutes(thin["start"])))
     reason = {name: i for i, name in enumerate(EXIT_REASONS)}

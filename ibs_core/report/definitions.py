@@ -115,5 +115,5 @@ _PATTERNS: Final = {
 
 
 def _usd(number: float) -> str:
-    digits = 2 if abs(number) < 100 else 0
+    digits = 2 if 0 < abs(number) < 100 else 0
     return f"-${-number:,.{digits}f}" if number < 0 else f"${number:,.{digits}f}"

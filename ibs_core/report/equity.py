@@ -199,7 +199,7 @@ def _lots(
 
 def _symbol_curve(marks: pl.DataFrame, lots: pl.DataFrame) -> pl.DataFrame:
     n_sessions = marks.height
-    assert n_sessions or not lots.height, "a symbol that trades needs marks"  # noqa: S101
+    assert n_sessions or not lots.height, "a symbol that trades needs marks"
     closes = marks["close_ns"].to_numpy().copy()
     closes[-1:] = _FOREVER
     first = np.searchsorted(closes, lots["entry_ns"].to_numpy(), side="right")

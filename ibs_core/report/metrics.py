@@ -180,7 +180,7 @@ def _longest_drawdown_days(fall: Floats, dates: list[date]) -> int:
     # The stated capital is the peak before the first session and bears its date.
     longest, peak_date, under_water = 0, dates[0] if dates else None, False
     for day, depth in zip(dates, fall[1:], strict=True):
-        assert peak_date is not None  # noqa: S101
+        assert peak_date is not None
         if depth > 0 or under_water:
             longest = max(longest, (day - peak_date).days)
         under_water = bool(depth > 0)

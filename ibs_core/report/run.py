@@ -140,7 +140,7 @@ class Run:
     def __post_init__(self) -> None:
         """Refuse a run whose parts break the contract; that is a mistake of our own."""
         missing = META_KEYS - self.meta.keys()
-        assert not missing, f"run meta lacks {sorted(missing)}"  # noqa: S101
+        assert not missing, f"run meta lacks {sorted(missing)}"
         frames = [(self.trades, TRADES), (self.decisions, DECISIONS), (self.equity, EQUITY)]
         for frame, schema in frames + [(bars, BARS) for bars in self.bars.values()]:
-            assert frame.schema == schema, f"expected {schema}, found {frame.schema}"  # noqa: S101
+            assert frame.schema == schema, f"expected {schema}, found {frame.schema}"

@@ -3,7 +3,7 @@
   const payload = JSON.parse(document.getElementById("payload").textContent);
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const coarse = matchMedia("(pointer: coarse)").matches;
-  const config = { displayModeBar: false, responsive: true, doubleClick: "reset" };
+  const config = { displayModeBar: false, responsive: true };
   const CANDLES_MAX = 260, LABELLED_TRADES_MAX = 120, MINUTE_MS = 60000, DAY = 1440;
 
   // Colours are CSS variables; "--name" in a figure stands for the value in the present scheme.
@@ -16,6 +16,7 @@
   };
   const axis = (own, shown) => ({
     gridcolor: "--rule", linecolor: "--rule", zeroline: false, showline: false, automargin: true,
+    ticks: "outside", ticklen: 5, tickcolor: "rgba(0,0,0,0)",
     tickfont: { color: "--muted" }, fixedrange: coarse || !shown, ...own,
   });
   const layout = (own) => coloured({
@@ -29,7 +30,8 @@
     ...(own.yaxis2 && { yaxis2: axis(own.yaxis2, false) }),
   });
   const draw = (id, figure) => {
-    if (figure) Plotly.react(id, coloured(figure.data), layout(figure.layout), config);
+    const doubleClick = id === "price" ? false : "reset"; // the price chart resets itself
+    if (figure) Plotly.react(id, coloured(figure.data), layout(figure.layout), { ...config, doubleClick });
   };
 
   const VIEWS = { i4: Int32Array, f4: Float32Array };
@@ -72,6 +74,15 @@
       hovertemplate: "%{text}<br>%{x|%a %d %b %Y %H:%M} UTC<extra></extra>",
     };
   };
+  // Nights and weekends take no room in a close-up.
+  const closed = (p, a, b) => {
+    const gaps = [];
+    for (let i = a + 1; i < b; i++) {
+      const from = p.time[i - 1] + 1, to = p.time[i] - p.width;
+      if (to - from > 3 * p.width) gaps.push({ values: [at(from)], dvalue: at(to - from) });
+    }
+    return gaps;
+  };
   const priceFigure = () => {
     const p = prices(symbol), n = p.time.length;
     view ??= [p.time[0] - p.width, p.time[n - 1]];
@@ -94,7 +105,7 @@
     data.push(dots(p, "exit", { symbol: "circle", size: labelled ? 8 : 4, line: { color: "--surface", width: labelled ? 1 : 0 } }));
     return { data, layout: {
       hovermode: "closest",
-      xaxis: { type: "date", range: view.map(at), rangeslider: { visible: false } },
+      xaxis: { type: "date", range: view.map(at), rangeslider: { visible: false }, rangebreaks: close_up ? closed(p, a, b) : [] },
       yaxis: { range: [low - pad, high + pad], tickformat: "," },
     } };
   };

@@ -1,0 +1,198 @@
+"""`ibs backtest`: minute bars to trades, a run folder and a printed summary."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ibs_core.cli import options
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from ibs_core.backtest import Outcome
+    from ibs_core.config import Settings
+    from ibs_core.contracts import ContractMap
+    from ibs_core.market_data import BarSource
+    from ibs_core.report.run import Run
+
+__all__ = ["backtest"]
+
+
+@click.command(
+    epilog="Exit codes: 0 ok, 1 the data are wrong, 2 the configuration or an option is wrong, "
+    "3 a file, a permission or disk space is missing.",
+)
+@click.option(
+    "--parquet",
+    "parquet",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Minute bars: files, folders or globs (Parquet, or Databento .dbn.zst); several may follow.",
+)
+@click.argument("more", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]…")
+@options.config_files
+@click.option("--symbols", help="Comma-separated roots to trade, such as ES,NQ. Default: the configuration's, else all.")
+@click.option("--start", help="First session date traded; earlier bars are observed only.")
+@click.option("--end", help="Last session date traded; later bars are not read.")
+@click.option("--model-mode", type=click.Choice(["off", "shadow", "veto"]), help="Override model.mode.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder for run folders.")
+@click.option("--strict", is_flag=True, help="Refuse data that would be repaired.")
+@click.option("--no-report", is_flag=True, help="Write no report.html.")
+@options.as_json
+@options.quiet
+def backtest(
+    *,
+    parquet: tuple[Path, ...],
+    more: tuple[Path, ...],
+    config: tuple[Path, ...],
+    symbols: str | None,
+    start: str | None,
+    end: str | None,
+    model_mode: str | None,
+    out: Path,
+    strict: bool,
+    no_report: bool,
+    json_: bool,
+    quiet: bool,
+) -> None:
+    """Back-test minute bars: trades, statistics and a report in a new run folder."""
+    paths = options.paths_of(parquet, more)
+    span = (options.session_date(start, "--start"), options.session_date(end, "--end"))
+    silent = json_ or quiet
+    from ibs_core.config import load_settings
+
+    settings = load_settings(config, overrides={"model": {"mode": model_mode}} if model_mode else None)
+    options.compile_notice(silent=silent)
+    from ibs_core.contracts import load_contract_map
+    from ibs_core.market_data import open_bars
+
+    contracts = load_contract_map(Path(settings.contract_map) if settings.contract_map else None)
+    roots = _roots(symbols, contracts)
+    source = open_bars(paths, contracts)
+    outcome = _run(source, settings, contracts, roots=roots, span=span, strict=strict, silent=silent)
+    run = _package(outcome, settings, contracts, source, roots=roots, span=span)
+    folder = _write(run, out, report=not no_report)
+    if json_:
+        options.say_json({"run": str(folder), "stats": run.stats, "warnings": run.meta["warnings"]})
+    elif not quiet:
+        _print(run, folder)
+
+
+def _roots(symbols: str | None, contracts: ContractMap) -> list[str] | None:
+    from ibs_core.errors import ConfigError, UnknownSymbolError
+
+    if symbols is None:
+        return None
+    roots = [root.strip().upper() for root in symbols.split(",") if root.strip()]
+    try:
+        for root in roots:
+            contracts.get(root)
+    except UnknownSymbolError as error:
+        raise ConfigError(f"option --symbols: {error}") from None
+    if not roots:
+        raise ConfigError("option --symbols", expected="roots such as ES,NQ", found=repr(symbols))
+    return roots
+
+
+def _run(
+    source: BarSource,
+    settings: Settings,
+    contracts: ContractMap,
+    *,
+    roots: list[str] | None,
+    span: tuple[date | None, date | None],
+    strict: bool,
+    silent: bool,
+) -> Outcome:
+    from ibs_core.backtest import run_backtest
+
+    with options.progress_bar("reading", source.n_rows, silent=silent) as progress:
+        return run_backtest(
+            source,
+            settings,
+            contracts,
+            roots=roots,
+            start=span[0],
+            end=span[1],
+            strict=strict,
+            progress=progress,
+        )
+
+
+def _package(
+    outcome: Outcome,
+    settings: Settings,
+    contracts: ContractMap,
+    source: BarSource,
+    *,
+    roots: list[str] | None,
+    span: tuple[date | None, date | None],
+) -> Run:
+    from ibs_core.config import resolved_yaml
+    from ibs_core.report.run import Run
+    from ibs_core.research.sample_data import is_generated
+
+    text = resolved_yaml(settings)
+    selection = {"symbols": roots, "start": span[0], "end": span[1]}
+    warnings = [*outcome.warnings, *(f"{what}: {why}; left out" for what, why in source.skipped.items())]
+    meta: dict[str, Any] = {
+        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["ibs", *sys.argv[1:]]),
+        "versions": _versions(),
+        "data_digest": source.digest(),
+        "contract_map_digest": contracts.digest,
+        "generated_data": any(is_generated(path) for path in source.files),
+        "config_hash": hashlib.sha256(f"{text}{selection}".encode()).hexdigest(),
+        "selection": {key: str(value) if value else None for key, value in selection.items()},
+        "warnings": warnings,
+    }
+    return Run(
+        meta=meta,
+        config_yaml=text,
+        stats=outcome.stats,
+        trades=outcome.trades,
+        decisions=outcome.decisions,
+        equity=outcome.equity,
+        bars=outcome.bars,
+    )
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    from ibs_core import __version__
+
+    return {"ibs": __version__, **{name: version(name) for name in ("numba", "numpy", "polars")}}
+
+
+def _write(run: Run, out: Path, *, report: bool) -> Path:
+    from ibs_core.report.folder import write_run
+
+    html = None
+    if report:
+        from ibs_core.report.tear_sheet import render
+
+        html = render(run)
+    return write_run(run, out, html=html)
+
+
+def _print(run: Run, folder: Path) -> None:
+    from rich.console import Console
+
+    from ibs_core.report.summary import summary_tables
+
+    console = Console()
+    for table in summary_tables(run.stats):
+        console.print(table)
+    if run.meta["generated_data"]:
+        console.print("generated data: this shows how the system works, never an edge", style="bold")
+    for line in run.meta["warnings"]:
+        console.print(f"note: {line}")
+    console.print(f"run folder: {folder}", soft_wrap=True, highlight=False)

@@ -1,0 +1,151 @@
+"""`ibs data`: sample data, and what given data hold."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ibs_core.cli import options
+
+if TYPE_CHECKING:
+    from ibs_core.market_data import DataReport, Roll
+
+__all__ = ["data"]
+
+DEMO_ROOTS = "ES,NQ,CL,GC,6E"
+
+
+@click.group()
+def data() -> None:
+    """Make sample data; check, describe and list what bars hold."""
+
+
+@data.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--symbols", default=DEMO_ROOTS, show_default=True, help="Comma-separated roots.")
+@click.option("--start", default="2022-01-03", show_default=True, help="First session date.")
+@click.option("--end", default="2024-12-31", show_default=True, help="Last session date.")
+@click.option("--seed", type=int, default=7, show_default=True, help="The same seed makes the same bytes.")
+@click.option("--single-file", is_flag=True, help="One file for all symbols instead of one each.")
+@options.as_json
+@options.quiet
+def sample(
+    *,
+    out: Path,
+    symbols: str,
+    start: str,
+    end: str,
+    seed: int,
+    single_file: bool,
+    json_: bool,
+    quiet: bool,
+) -> None:
+    """Write generated minute bars into the folder OUT: real hours and rolls, invented prices."""
+    from ibs_core.research.sample_data import write_sample
+
+    roots = [root.strip().upper() for root in symbols.split(",") if root.strip()]
+    first, last = options.session_date(start, "--start"), options.session_date(end, "--end")
+    assert isinstance(first, date) and isinstance(last, date), "both options have defaults"
+    with options.progress_bar("generating", len(roots), silent=json_ or quiet) as progress:
+        files = write_sample(
+            out,
+            roots=roots,
+            start=first,
+            end=last,
+            seed=seed,
+            single_file=single_file,
+            progress=lambda root: progress(root, 1),
+        )
+    if json_:
+        options.say_json({"generated": True, "seed": seed, "files": [str(file) for file in files]})
+    elif not quiet:
+        click.echo(f"generated data for {', '.join(roots)}, {start} to {end}, seed {seed}:")
+        for file in files:
+            click.echo(f"  {file}  {file.stat().st_size / 1e6:.1f} MB")
+
+
+@data.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--strict", is_flag=True, help="Exit 1 when anything would be repaired.")
+@options.as_json
+@options.quiet
+def check(*, paths: tuple[Path, ...], strict: bool, json_: bool, quiet: bool) -> None:
+    """Tell coverage, gaps, repairs, contracts and rolls of the bars in PATHS."""
+    from ibs_core import market_data
+    from ibs_core.contracts import load_contract_map
+
+    report = market_data.check(market_data.open_bars(paths, load_contract_map()))
+    if json_:
+        options.say_json(report.to_dict())
+    elif not quiet:
+        _print_report(report)
+    report.refuse(strict=strict)
+
+
+@data.command()
+@click.option("--parquet", "parquet", multiple=True, type=click.Path(path_type=Path), help="Bars: files, folders or globs.")
+@click.argument("more", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]…")
+@click.option("--symbols", help="Comma-separated roots; default: all that the data hold.")
+@options.as_json
+@options.quiet
+def rolls(
+    *,
+    parquet: tuple[Path, ...],
+    more: tuple[Path, ...],
+    symbols: str | None,
+    json_: bool,
+    quiet: bool,
+) -> None:
+    """List the rolls: when each contract gave way to the next, and the gap between them."""
+    from ibs_core import market_data
+    from ibs_core.contracts import load_contract_map
+
+    source = market_data.open_bars(options.paths_of(parquet, more), load_contract_map())
+    roots = [root.strip().upper() for root in symbols.split(",")] if symbols else source.roots
+    found = [roll for root in roots for roll in market_data.rolls(source, root)]
+    if json_:
+        options.say_json([roll.to_dict() for roll in found])
+    elif not quiet:
+        _print_rolls(found)
+
+
+@data.command()
+@options.as_json
+@options.quiet
+def features(*, json_: bool, quiet: bool) -> None:
+    """List every feature that a filter can name."""
+    from ibs_core.kernels.features import REGISTRY
+
+    rows = [
+        {"name": each.name, "formula": each.formula, "warmup": each.warmup, "of": "sessions" if each.daily else "bars"}
+        for each in REGISTRY
+    ]
+    if json_:
+        options.say_json(rows)
+        return
+    width = max(len(str(row["name"])) for row in rows)
+    for row in rows if not quiet else []:
+        click.echo(f"{row['name']:<{width}}  {row['warmup']:>3} {row['of']:<8}  {row['formula']}")
+
+
+def _print_rolls(found: list[Roll]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("symbol", "from", "to", "seam (UTC)", "old close", "new open", "gap", title="rolls")
+    for roll in found:
+        facts = roll.to_dict()
+        numbers = (f"{roll.old_close:g}", f"{roll.new_open:g}", f"{roll.gap:+g}")
+        table.add_row(roll.root, roll.old, roll.new, str(facts["seam"]), *numbers)
+    Console().print(table if found else "no roll: each symbol holds one contract")
+
+
+def _print_report(report: DataReport) -> None:
+    from rich.console import Console
+
+    console = Console()
+    for line in report.lines():
+        console.print(line, highlight=False)

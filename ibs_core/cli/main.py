@@ -1,0 +1,89 @@
+"""The `ibs` command: finds the subcommand, and turns errors into one message and an exit code.
+
+Modules of subcommands are imported when they are called, so that help is instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from ibs_core import __version__
+from ibs_core.errors import IbsError
+
+__all__ = ["LazyGroup", "cli", "run"]
+
+
+class LazyGroup(click.Group):
+    """A group that knows its subcommands' names and summaries, and imports one when it is called.
+
+    Parameters
+    ----------
+    lazy : dict of str to tuple of str
+        Name -> ("module:attribute", one-line summary).
+    """
+
+    def __init__(self, *args: Any, lazy: dict[str, tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order in which they are declared."""
+        del ctx
+        return list(self._lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a subcommand."""
+        del ctx
+        if cmd_name not in self._lazy:
+            return None
+        module, _, attribute = self._lazy[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the subcommands without importing them."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in self._lazy.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy={
+        "backtest": ("ibs_core.cli.backtest:backtest", "Back-test minute bars, write trades and a report."),
+        "data": ("ibs_core.cli.data:data", "Make sample data; check, describe and list what bars hold."),
+        "config": ("ibs_core.cli.config:config", "Show or validate a configuration."),
+    },
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__, message="ibs %(version)s")
+def cli() -> None:
+    """Trade the internal-bar-strength edge on CME futures; what the back-test shows is what live does."""
+
+
+def run() -> None:
+    """Run the command line; exit 0 ok, 1 finding in the data, 2 usage, 3 environment, 130 interrupted."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except IbsError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; nothing was written", err=True)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except MemoryError:
+        click.echo("error: out of memory; pass fewer symbols with --symbols", err=True)
+        sys.exit(3)

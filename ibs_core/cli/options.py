@@ -1,0 +1,99 @@
+"""Options and outputs that several commands share."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ibs_core.errors import ConfigError
+
+__all__ = ["as_json", "compile_notice", "config_files", "paths_of", "progress_bar", "quiet", "say_json", "session_date"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def as_json(function: _F) -> _F:
+    """Add ``--json``."""
+    return click.option("--json", "json_", is_flag=True, help="Print one JSON document instead of tables.")(function)
+
+
+def quiet(function: _F) -> _F:
+    """Add ``--quiet``."""
+    return click.option("--quiet", is_flag=True, help="Print nothing but errors.")(function)
+
+
+def config_files(function: _F) -> _F:
+    """Add ``--config``, repeatable."""
+    return click.option(
+        "--config",
+        "config",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help="A YAML file of settings; repeat it to lay one over another, later files win.",
+    )(function)
+
+
+def paths_of(parquet: Sequence[Path], more: Sequence[Path]) -> list[Path]:
+    """Join ``--parquet A B C`` as shells expand it: the option's value and what follows."""
+    paths = [*parquet, *more]
+    if not paths:
+        raise click.UsageError("say what to read: --parquet PATH…")
+    return paths
+
+
+def session_date(text: str | None, option: str) -> date | None:
+    """Read a session date."""
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"option {option}", expected="a date such as 2025-03-31", found=repr(text)) from None
+
+
+def say_json(document: Any) -> None:
+    """Print a document as JSON, keys sorted."""
+    click.echo(json.dumps(document, indent=2, sort_keys=True, allow_nan=False, default=str))
+
+
+def compile_notice(*, silent: bool) -> None:
+    """Tell that the first run compiles, before it does."""
+    from ibs_core.kernels._jit import is_warm
+
+    if not silent and not is_warm():
+        click.echo("compiling the kernels, once for this version: about 20 seconds …", err=True)
+
+
+@contextlib.contextmanager
+def progress_bar(title: str, total: int | None, *, silent: bool) -> Iterator[Callable[[str, int], None]]:
+    """Show progress on a terminal; nothing elsewhere.
+
+    Parameters
+    ----------
+    title : str
+    total : int or None
+        Rows to come.
+    silent : bool
+
+    Yields
+    ------
+    callable
+        Takes what is worked on and the rows just done.
+    """
+    if silent or not sys.stderr.isatty():
+        yield lambda _what, _rows: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda what, rows: bar.update(task, advance=rows, description=f"{title} {what}")
