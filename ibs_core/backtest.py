@@ -5,7 +5,7 @@ Only bars of the signal timeframe are ever held; the minutes stream past.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -126,7 +126,12 @@ def run_backtest(
         )
     wanted = list(roots) if roots else list(settings.symbols) or None
     symbols = _Symbols(settings, contracts, start=start, end=end)
+    if settings.risk.daily_loss_usd is not None:
+        symbols.mark_ns = _mark_ns([symbols.get(root) for root in wanted or source.roots])
     series = _read(source, symbols, wanted, strict=strict, progress=progress)
+    if settings.risk.daily_loss_usd is not None and _cuts_bars(series.values(), symbols.mark_ns):
+        symbols.mark_ns = MINUTE_NS
+        series = _read(source, symbols, wanted, strict=strict, progress=progress)
     traded = [symbols.get(root) for root in contracts.contracts if root in series]
     ordered = [series[symbol.root] for symbol in traded]
     return _decide(traded, ordered, settings)
@@ -171,6 +176,7 @@ class _Symbols:
         self._contracts = contracts
         self._span = (start, end)
         self._made: dict[str, _Symbol] = {}
+        self.mark_ns = 0
         self.scratch = Scratch()
         for root in settings.symbols:
             contracts.get(root)
@@ -185,18 +191,11 @@ class _Symbols:
         exits = symbol.strategy.exits
         plan = make_plan(
             symbol.rule.tf_ns,
-            with_path=exits.protective is not None,
-            mark_ns=self._mark_ns(symbol),
+            with_path=exits.protective is not None or self.mark_ns > 0,
+            mark_ns=self.mark_ns,
             allow_nonpositive=symbol.contract.allow_nonpositive,
         )
         return SeriesBuilder(root, symbol.sessions, plan, self.scratch)
-
-    def _mark_ns(self, symbol: _Symbol) -> int:
-        """Return how often portfolio risk must know a price between two bars of a symbol."""
-        if self._settings.risk.daily_loss_usd is None:
-            return 0
-        others = [self._settings.strategy_of(root).signal_bar for root in self._settings.symbols]
-        return MINUTE_NS if "1m" in (*others, symbol.strategy.signal_bar) else 5 * MINUTE_NS
 
     def _make(self, root: str) -> _Symbol:
         settings, contract = self._settings, self._contracts.get(root)
@@ -216,6 +215,28 @@ class _Symbols:
             make_params(strategy, executed, quantity=quantity, costs=settings.costs, where=where),
             make_rule(strategy, contract, start=self._span[0], end=self._span[1], where=where),
         )
+
+
+def _mark_ns(symbols: Sequence[_Symbol]) -> int:
+    """Return how often portfolio risk must know a price inside bars; 0 when all bars end together."""
+    if len({(symbol.rule.tf_ns, symbol.contract.session) for symbol in symbols}) < 2:
+        return 0
+    shortest = min(symbol.rule.tf_ns for symbol in symbols)
+    return min(shortest, 5 * MINUTE_NS)  # every session opens and closes on five minutes
+
+
+def _cuts_bars(series: Iterable[Series], mark_ns: int) -> bool:
+    """Tell whether a slice falls inside another symbol's bar at an instant without a mark."""
+    found = list(series)
+    ends = np.unique(np.concatenate([item.bars["end_ns"] for item in found]))
+    unmarked = ends[ends % mark_ns != 0] if mark_ns else ends
+    for item in found:
+        bar = np.searchsorted(item.bars["end_ns"], unmarked, side="left")
+        inside = unmarked[bar < len(item.bars)]
+        holding = item.bars[bar[bar < len(item.bars)]]
+        if np.any((holding["first_ns"] < inside) & (inside < holding["end_ns"])):
+            return True
+    return False
 
 
 def _read(

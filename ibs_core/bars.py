@@ -6,9 +6,29 @@ known at its end, never before.
 
 from __future__ import annotations
 
-import numpy as np
+from typing import TypeAlias
 
-__all__ = ["BAR", "DAY_NS", "MINUTE_NS", "NEVER", "PATH", "TIMEFRAMES_NS"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "BAR",
+    "DAY_NS",
+    "MINUTE_NS",
+    "NEVER",
+    "PATH",
+    "TIMEFRAMES_NS",
+    "Floats",
+    "Ints",
+    "Record",
+    "Records",
+]
+
+Record: TypeAlias = np.void
+"""One record; docstrings name its dtype, which NumPy's types cannot."""
+Records: TypeAlias = NDArray[np.void]
+Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
 
 MINUTE_NS = 60 * 10**9
 DAY_NS = 86_400 * 10**9
@@ -27,7 +47,7 @@ TIMEFRAMES_NS = {
 
 BAR = np.dtype(
     [
-        ("start_ns", "i8"),  # nominal start of the bucket; the seam's instant after a roll inside it
+        ("start_ns", "i8"),  # nominal start of the bucket; after a roll inside it, the seam
         ("end_ns", "i8"),  # the bar is known here
         ("first_ns", "i8"),  # open of its first minute
         ("last_ns", "i8"),  # open of its last minute
@@ -49,4 +69,4 @@ BAR = np.dtype(
 ``low <= open, close <= high``."""
 
 PATH = np.dtype([("ts_ns", "i8"), ("open", "f8"), ("high", "f8"), ("low", "f8"), ("close", "f8")])
-"""A minute that matters inside its bar: one that made a new high or low, or the last before a mark."""
+"""A minute that matters inside its bar: one that made a new high or low, or stands beside a mark."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ibs_core import positions
-from ibs_core.bars import MINUTE_NS, NEVER
+from ibs_core.bars import MINUTE_NS, NEVER, Floats, Ints, Record, Records
 from ibs_core.kernels._jit import jit
 from ibs_core.positions import ENTERING, FLAT, LEAVING, OPEN, PORTFOLIO
 from ibs_core.signals import CANDIDATE
@@ -107,7 +107,7 @@ FEED = np.dtype(
 """Where a symbol's replay stands."""
 
 
-def new_desk() -> np.ndarray:
+def new_desk() -> Records:
     """Make the order log before any order.
 
     Returns
@@ -118,13 +118,13 @@ def new_desk() -> np.ndarray:
 
 
 @jit
-def _log_order(desk, time_ns):
+def _log_order(desk: Record, time_ns: int) -> None:
     desk["order_ns"][desk["n_orders"] % MAX_ORDERS] = time_ns
     desk["n_orders"] += 1
 
 
 @jit
-def _orders_in_minute(desk, time_ns):
+def _orders_in_minute(desk: Record, time_ns: int) -> int:
     count = 0
     for age in range(1, min(desk["n_orders"], MAX_ORDERS) + 1):
         if desk["order_ns"][(desk["n_orders"] - age) % MAX_ORDERS] <= time_ns - MINUTE_NS:
@@ -134,7 +134,9 @@ def _orders_in_minute(desk, time_ns):
 
 
 @jit
-def _record(decisions, n, time_ns, symbol, action, reason, score):
+def _record(
+    decisions: Records, n: Ints, time_ns: int, symbol: int, action: int, reason: int, score: float
+) -> None:
     row = decisions[n[1]]
     row["time_ns"] = time_ns
     row["symbol"] = symbol
@@ -145,7 +147,7 @@ def _record(decisions, n, time_ns, symbol, action, reason, score):
 
 
 @jit
-def _take_closes(book, slices):
+def _take_closes(book: Records, slices: Records) -> None:
     """Count the own closes and remember their extremes and marks."""
     for i in range(len(book)):
         if slices[i]["closing"] == 0:
@@ -160,7 +162,7 @@ def _take_closes(book, slices):
 
 
 @jit
-def _watch_loss(params, risk, book):
+def _watch_loss(params: Records, risk: Record, book: Records) -> None:
     """Halt every symbol for its session when the day's loss reaches the limit."""
     total = 0.0
     for i in range(len(book)):
@@ -173,7 +175,15 @@ def _watch_loss(params, risk, book):
 
 
 @jit
-def _decide_exits(time_ns, params, book, desk, slices, decisions, n):
+def _decide_exits(
+    time_ns: int,
+    params: Records,
+    book: Records,
+    desk: Record,
+    slices: Records,
+    decisions: Records,
+    n: Ints,
+) -> None:
     for i in range(len(book)):
         position = book[i]
         if position["status"] != OPEN:
@@ -202,7 +212,7 @@ def _decide_exits(time_ns, params, book, desk, slices, decisions, n):
 
 
 @jit
-def _refusal(time_ns, risk, book, desk, i, now):
+def _refusal(time_ns: int, risk: Record, book: Records, desk: Record, i: int, now: Record) -> int:
     """Return why a candidate is not taken, TAKEN when nothing stands against it."""
     position = book[i]
     if position["status"] == OPEN:
@@ -226,7 +236,7 @@ def _refusal(time_ns, risk, book, desk, i, now):
 
 
 @jit
-def _next_candidate(risk, slices, done):
+def _next_candidate(risk: Record, slices: Records, done: Ints) -> int:
     """Return the next candidate: in map order, or by descending score with ties in map order."""
     best = -1
     for i in range(len(slices)):
@@ -238,7 +248,16 @@ def _next_candidate(risk, slices, done):
 
 
 @jit
-def _decide_entries(time_ns, params, risk, book, desk, slices, decisions, n):
+def _decide_entries(
+    time_ns: int,
+    params: Records,
+    risk: Record,
+    book: Records,
+    desk: Record,
+    slices: Records,
+    decisions: Records,
+    n: Ints,
+) -> None:
     done = np.zeros(len(slices), np.int64)
     while True:
         i = _next_candidate(risk, slices, done)
@@ -262,7 +281,16 @@ def _decide_entries(time_ns, params, risk, book, desk, slices, decisions, n):
 
 
 @jit
-def decide(time_ns, params, risk, book, desk, slices, decisions, n):
+def decide(
+    time_ns: int,
+    params: Records,
+    risk: Record,
+    book: Records,
+    desk: Record,
+    slices: Records,
+    decisions: Records,
+    n: Ints,
+) -> None:
     """Decide one slice.
 
     Parameters
@@ -287,7 +315,7 @@ def decide(time_ns, params, risk, book, desk, slices, decisions, n):
 
 
 @jit
-def _enter_session(position, feed, opens, ts_ns):
+def _enter_session(position: Record, feed: Record, opens: Ints, ts_ns: int) -> None:
     """Let the symbol's session be the one that opened last; its realised P&L starts anew."""
     k = feed["session"]
     while k + 1 < feed["session_stop"] and opens[k + 1] <= ts_ns:
@@ -299,7 +327,17 @@ def _enter_session(position, feed, opens, ts_ns):
 
 
 @jit
-def _cross(params, position, i, feed, bar, opens, trades, decisions, n):
+def _cross(
+    params: Record,
+    position: Record,
+    i: int,
+    feed: Record,
+    bar: Record,
+    opens: Ints,
+    trades: Records,
+    decisions: Records,
+    n: Ints,
+) -> None:
     if bar["seam_ns"] == 0 or feed["crossed"] == 1:
         return
     feed["crossed"] = 1
@@ -310,7 +348,20 @@ def _cross(params, position, i, feed, bar, opens, trades, decisions, n):
 
 
 @jit
-def _settle(time_ns, params, position, i, feed, bars, schedule, path, opens, trades, decisions, n):
+def _settle(
+    time_ns: int,
+    params: Record,
+    position: Record,
+    i: int,
+    feed: Record,
+    bars: Records,
+    schedule: Records,
+    path: Records,
+    opens: Ints,
+    trades: Records,
+    decisions: Records,
+    n: Ints,
+) -> None:
     """Replay what one symbol printed before a slice: seam, first minute, minutes that matter."""
     if feed["bar"] < feed["stop"]:
         bar = bars[feed["bar"]]
@@ -334,6 +385,19 @@ def _settle(time_ns, params, position, i, feed, bars, schedule, path, opens, tra
         last = feed["path_offset"] + bar["path_stop"]
         while feed["path"] < last and path[feed["path"]]["ts_ns"] < time_ns:
             minute = path[feed["path"]]
+            if position["status"] == LEAVING:  # decided inside the bar, by another symbol's slice
+                _enter_session(position, feed, opens, minute["ts_ns"])
+                positions.fill(
+                    params,
+                    position,
+                    i,
+                    bar["contract"],
+                    minute["ts_ns"],
+                    minute["open"],
+                    0,
+                    trades,
+                    n,
+                )
             if position["status"] == OPEN:
                 reason = positions.protect(params, position, minute, trades, n)
                 if reason > 0:
@@ -348,7 +412,15 @@ def _settle(time_ns, params, position, i, feed, bars, schedule, path, opens, tra
 
 
 @jit
-def _read_slice(time_ns, feed, bars, schedule, signals, scores, now):
+def _read_slice(
+    time_ns: int,
+    feed: Record,
+    bars: Records,
+    schedule: Records,
+    signals: Records,
+    scores: Floats,
+    now: Record,
+) -> None:
     k = feed["bar"]
     now["closing"] = 0
     now["in_bar"] = feed["opened"]
@@ -373,21 +445,21 @@ def _read_slice(time_ns, feed, bars, schedule, signals, scores, now):
 
 @jit
 def decide_many(
-    params,
-    risk,
-    book,
-    desk,
-    feeds,
-    bars,
-    schedule,
-    signals,
-    scores,
-    path,
-    opens,
-    trades,
-    decisions,
-    n,
-):
+    params: Records,
+    risk: Record,
+    book: Records,
+    desk: Record,
+    feeds: Records,
+    bars: Records,
+    schedule: Records,
+    signals: Records,
+    scores: Floats,
+    path: Records,
+    opens: Ints,
+    trades: Records,
+    decisions: Records,
+    n: Ints,
+) -> None:
     """Replay the bars of all symbols, slice by slice.
 
     Parameters

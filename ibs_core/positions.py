@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ibs_core.bars import Ints, Record, Records
 from ibs_core.kernels._jit import jit
 from ibs_core.kernels.ring import canonical
 
@@ -98,7 +99,7 @@ POSITION = np.dtype(
 )
 
 
-def new_positions(n_symbols: int) -> np.ndarray:
+def new_positions(n_symbols: int) -> Records:
     """Make the book before any bar: flat, never halted.
 
     Returns
@@ -112,7 +113,7 @@ def new_positions(n_symbols: int) -> np.ndarray:
 
 
 @jit
-def _level(price, percent, atr_multiple, atr, side):
+def _level(price: float, percent: float, atr_multiple: float, atr: float, side: float) -> float:
     """Place a level above (+1) or below (-1) a price; NaN when it is off."""
     if percent == percent:
         return price * (1.0 + side * percent / 100.0)
@@ -120,13 +121,24 @@ def _level(price, percent, atr_multiple, atr, side):
 
 
 @jit
-def _on_tick(price, tick_nano):
-    """Round to the nearest tick, halves up."""
-    return np.floor(price * 1e9 / tick_nano + 0.5) * tick_nano / 1e9
+def _on_tick(price: float, tick_nano: int) -> float:
+    """Round to the nearest tick, halves up, in whole 1e-9 units; NaN stays NaN."""
+    if price != price:
+        return price
+    nano = np.int64(np.rint(price * 1e9))
+    return (2 * nano + tick_nano) // (2 * tick_nano) * tick_nano / 1e9
 
 
 @jit
-def enter(params, position, signal_close, ibs, atr, score, expire_ns):
+def enter(
+    params: Record,
+    position: Record,
+    signal_close: float,
+    ibs: float,
+    atr: float,
+    score: float,
+    expire_ns: int,
+) -> None:
     """Decide an entry: the order is pending until it fills or lapses.
 
     Parameters
@@ -161,7 +173,7 @@ def enter(params, position, signal_close, ibs, atr, score, expire_ns):
 
 
 @jit
-def leave(position, reason, ibs, n_bars):
+def leave(position: Record, reason: int, ibs: float, n_bars: int) -> None:
     """Decide an exit: it is pending until it fills, and never lapses.
 
     Parameters
@@ -178,7 +190,7 @@ def leave(position, reason, ibs, n_bars):
 
 
 @jit
-def open_usd(params, position):
+def open_usd(params: Record, position: Record) -> float:
     """Value the position at the last mark, net of the costs of both sides.
 
     Parameters
@@ -197,7 +209,9 @@ def open_usd(params, position):
 
 
 @jit
-def _close(params, position, ts_ns, price, trades, n):
+def _close(
+    params: Record, position: Record, ts_ns: int, price: float, trades: Records, n: Ints
+) -> None:
     trade = position["trade"]
     trade["exit_ns"] = ts_ns
     trade["exit_price"] = price
@@ -212,7 +226,17 @@ def _close(params, position, ts_ns, price, trades, n):
 
 
 @jit
-def fill(params, position, symbol, contract, ts_ns, price, flats, trades, n):
+def fill(
+    params: Record,
+    position: Record,
+    symbol: int,
+    contract: int,
+    ts_ns: int,
+    price: float,
+    flats: int,
+    trades: Records,
+    n: Ints,
+) -> None:
     """Let the first minute after a decision fill what is pending.
 
     Parameters
@@ -244,7 +268,7 @@ def fill(params, position, symbol, contract, ts_ns, price, flats, trades, n):
 
 
 @jit
-def cross_seam(params, position, seam_ns, trades, n):
+def cross_seam(params: Record, position: Record, seam_ns: int, trades: Records, n: Ints) -> int:
     """End the old contract: an entry lapses, a position leaves at its last close.
 
     Parameters
@@ -270,7 +294,7 @@ def cross_seam(params, position, seam_ns, trades, n):
 
 
 @jit
-def protect(params, position, minute, trades, n):
+def protect(params: Record, position: Record, minute: Record, trades: Records, n: Ints) -> int:
     """Let one minute touch the protective levels, stop before target.
 
     Parameters
@@ -301,7 +325,9 @@ def protect(params, position, minute, trades, n):
 
 
 @jit
-def due_exit(params, position, close, ibs, flats, in_roll):
+def due_exit(
+    params: Record, position: Record, close: float, ibs: float, flats: int, in_roll: int
+) -> int:
     """Try the exit rules of an own close in order.
 
     Parameters

@@ -52,7 +52,9 @@ class Rule:
     last_date: int
 
 
-def make_schedule(bars: NDArray[np.void], sessions: Sessions, rule: Rule, seams: Ints) -> NDArray[np.void]:
+def make_schedule(
+    bars: NDArray[np.void], sessions: Sessions, rule: Rule, seams: Ints
+) -> NDArray[np.void]:
     """Lay the calendar over closed signal bars.
 
     Parameters
@@ -76,10 +78,10 @@ def make_schedule(bars: NDArray[np.void], sessions: Sessions, rule: Rule, seams:
     out["traded"] = (date >= rule.first_date) & (date <= rule.last_date)
     _write_calendar(out["calendar"], bars["start_ns"], date)
 
-    early = _early_boundaries(sessions, rule)
+    early = _early_boundaries(sessions, rule, int(session[0]), int(session[-1]) + 1)
     flats = _flat_instants(sessions, rule)
     out["in_flat_by"] = (end >= flats[session]) & (end <= close)
-    out["in_early_close"] = (end >= early[session]) & (end <= close)
+    out["in_early_close"] = end >= early[session]
     out["in_roll"] = end >= _roll_boundary_of(end, sessions, rule, seams)
     instants = np.sort(np.concatenate([flats, early]))
     out["flats_first"] = np.searchsorted(instants, bars["first_ns"], side="right")
@@ -136,12 +138,15 @@ def _flat_instants(sessions: Sessions, rule: Rule) -> Ints:
     return np.where(evening, before, instants)
 
 
-def _early_boundaries(sessions: Sessions, rule: Rule) -> Ints:
-    """Each early session's last boundary that leaves it a minute; the far future where there is none."""
+def _early_boundaries(sessions: Sessions, rule: Rule, first: int, last: int) -> Ints:
+    """Each early session's last boundary that leaves it a minute; the far future where there is none.
+
+    Only sessions in [first, last) are looked at: the rest hold no bar.
+    """
     out = np.full(len(sessions.open_ns), np.iinfo(np.int64).max)
     if not rule.flat_before_early_close:
         return out
-    for i in np.flatnonzero(sessions.early):
+    for i in first + np.flatnonzero(sessions.early[first:last]):
         close = sessions.close_ns[i : i + 1]
         ends = nominal_boundaries(int(sessions.open_ns[i]), int(close[0]), rule.tf_ns)
         left = open_market_ns(sessions, close) - open_market_ns(sessions, ends)
@@ -153,7 +158,9 @@ def _early_boundaries(sessions: Sessions, rule: Rule) -> Ints:
 
 def _roll_boundary_of(end: Ints, sessions: Sessions, rule: Rule, seams: Ints) -> Ints:
     """For each bar end, the boundary from which its contract is given up."""
-    boundaries = np.array([_roll_boundary(int(seam), sessions, rule.tf_ns) for seam in seams], np.int64)
+    boundaries = np.array(
+        [_roll_boundary(int(seam), sessions, rule.tf_ns) for seam in seams], np.int64
+    )
     with_end = np.append(boundaries, np.iinfo(np.int64).max)
     return with_end[np.searchsorted(seams, end, side="left")]
 

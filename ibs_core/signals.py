@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ibs_core.bars import Floats, Record, Records
 from ibs_core.kernels import features
 from ibs_core.kernels._jit import jit
 
@@ -59,7 +60,7 @@ PARAMS = np.dtype(
         ("n_filters", "i8"),
         ("filters", FILTER, (MAX_FILTERS,)),
         ("needs", "i8", (features.N_FEATURES,)),
-        # exits: NaN or 0 is off
+        # What makes a position leave; NaN or 0 is off.
         ("stop_percent", "f8"),
         ("stop_atr", "f8"),
         ("target_percent", "f8"),
@@ -99,7 +100,7 @@ SIGNAL = np.dtype([("ibs", "f8"), ("atr", "f8"), ("gate", "i8")])
 """What a closed bar says: its IBS, its ATR(14) where needed, and the first gate that failed (0: none)."""
 
 
-def new_state() -> np.ndarray:
+def new_state() -> Records:
     """Make the state of one instrument before any bar.
 
     Returns
@@ -110,7 +111,7 @@ def new_state() -> np.ndarray:
 
 
 @jit
-def _in_windows(params, minute):
+def _in_windows(params: Record, minute: int) -> bool:
     if params["n_windows"] == 0:
         return True
     for i in range(params["n_windows"]):
@@ -120,7 +121,7 @@ def _in_windows(params, minute):
 
 
 @jit
-def _passes_pivots(params, swings, bar):
+def _passes_pivots(params: Record, swings: Record, bar: Record) -> bool:
     if params["pivots"] == 0:
         return True
     if params["pivots"] == 1:
@@ -131,7 +132,7 @@ def _passes_pivots(params, swings, bar):
 
 
 @jit
-def _failed_filter(params, row):
+def _failed_filter(params: Record, row: Floats) -> int:
     """Return the index of the first filter that fails, -1 when all pass; a missing value fails."""
     for i in range(params["n_filters"]):
         rule = params["filters"][i]
@@ -147,7 +148,7 @@ def _failed_filter(params, row):
 
 
 @jit
-def gate(params, state, bar, schedule, row):
+def gate(params: Record, state: Record, bar: Record, schedule: Record, row: Floats) -> int:
     """Try the cheap gates in order.
 
     Parameters
@@ -187,7 +188,15 @@ def gate(params, state, bar, schedule, row):
 
 
 @jit
-def observe_many(params, state, bars, days, schedule, signals, rows):
+def observe_many(
+    params: Record,
+    state: Record,
+    bars: Records,
+    days: Records,
+    schedule: Records,
+    signals: Records,
+    rows: Floats,
+) -> int:
     """Observe consecutive closed bars of one symbol.
 
     Parameters

@@ -547,6 +547,7 @@ class Backtest:
         if breached:
             for symbol in self.symbols:
                 symbol.barred_session = naive.session_index(symbol.sessions, now)
+                symbol.order = None  # withdrawn
 
         leaving = set()
         for symbol in self.symbols:

@@ -4,16 +4,19 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
-from sample_run import bar_frame, sample_run
+from sample_run import bar_frame, sample_run, trade_frame
 
-from ibs_core.report.charts import POINTS_A_FILE, chart_payload, thin_bars
+from ibs_core.report.charts import chart_payload
 from ibs_core.report.definitions import METRICS
+from ibs_core.report.prices import _step, thin_bars
 from ibs_core.report.run import EQUITY
 from ibs_core.report.summary import summary_tables
 from ibs_core.report.tear_sheet import render
@@ -126,8 +129,6 @@ def test_every_trade_is_on_the_price_chart(run):
 
 
 def test_merged_bars_keep_the_extremes_and_both_ends():
-    import numpy as np
-
     bars = bar_frame("ES", 1_003, np.random.default_rng(1))
     thin = thin_bars(bars, 100)
     assert thin.schema == bars.schema
@@ -138,10 +139,17 @@ def test_merged_bars_keep_the_extremes_and_both_ends():
     assert thin_bars(bars, 1_003).equals(bars)
 
 
+@pytest.mark.parametrize(
+    ("moves", "step"),
+    [([0.25, -1.5, 0.0], 0.25), ([0.00005, 0.00015], 0.00005), ([0.0], 1.0), ([0.01, 640.0], 0.02)],
+)
+def test_prices_are_stepped_in_ticks_or_as_coarse_as_sixteen_bits_need(moves, step):
+    assert _step(np.array(moves)) == pytest.approx(step)
+
+
 def test_a_large_run_stays_below_six_megabytes():
     run = sample_run(n_trades=3_000, n_bars=60_000)
     assert len(render(run).encode()) < LARGEST_MB * 1e6
-    assert 2 * POINTS_A_FILE > 60_000
 
 
 def test_a_run_without_trades_says_so():
@@ -186,6 +194,22 @@ def test_the_terminal_summary_cuts_no_number(run, width):
 def test_the_terminal_summary_of_no_trades_is_one_table():
     stats = {**sample_run(n_trades=0, n_bars=1_200).stats, "blocked": {}}
     assert len(summary_tables(stats)) == 1
+
+
+def test_the_outer_bars_of_the_distribution_hold_everything_beyond():
+    nets = [-90_000.0, *range(-500, 500, 5), 80_000.0]
+    now = datetime(2025, 1, 2, tzinfo=UTC)
+    rows = [{"net_usd": net, "entry_time": now, "exit_time": now} for net in nets]
+    run = replace(sample_run(n_bars=1_200, n_trades=30), trades=trade_frame(rows))
+
+    (bars,) = chart_payload(run)["distribution"]["data"]
+
+    assert sum(bars["y"]) == len(nets)
+    assert -600 < min(bars["x"]) < max(bars["x"]) < 600
+    assert bars["text"][0].startswith("below")
+    assert bars["text"][-1].endswith("or more")
+    sides = {(x < 0, colour) for x, colour in zip(bars["x"], bars["marker"]["color"], strict=True)}
+    assert sides == {(True, "--loss"), (False, "--win")}
 
 
 needs_browser = pytest.mark.skipif(
@@ -272,15 +296,22 @@ def test_the_page_asks_the_network_for_nothing(run, opened):
         e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"
     ]
     assert urls
-    assert {url.split(":")[0] for url in urls} <= {"file", "data", "blob"}
+    assert not {url.split(":")[0] for url in urls} & {"http", "https", "ws", "wss"}
 
 
 @needs_browser
 @pytest.mark.parametrize("chart", ["equity", "distribution", "price"])
 def test_plotly_knows_every_attribute_of_a_chart(run, opened, chart):
+    from plotly.graph_objects import Figure
+
     driver = opened(run)
-    script = "const c = document.getElementById(arguments[0]); return Plotly.validate(c.data, c.layout) ?? []"
-    assert [fault["msg"] for fault in driver.execute_script(script, chart)] == []
+    figure = driver.execute_script(
+        "const c = document.getElementById(arguments[0]);"
+        "const plain = (k, v) => (ArrayBuffer.isView(v) ? Array.from(v) : v);"
+        "return JSON.stringify({ data: c.data, layout: c.layout }, plain)",
+        chart,
+    )
+    Figure(json.loads(figure))  # refuses what it does not know
 
 
 @needs_browser
@@ -288,7 +319,7 @@ def test_a_close_up_of_another_symbol_shows_candles_entries_and_exits(run, opene
     driver = opened(run)
     driver.find_element("css selector", '#symbols [data-value="NQ"]').click()
     driver.find_element("css selector", '#spans [data-value="30"]').click()
-    # Sixty minutes by twenty-three bars a day is more than a close-up holds: go nearer.
+    # A month of hours is more than a close-up holds.
     driver.execute_script(
         "const r = document.getElementById('price').layout.xaxis.range;"
         "Plotly.relayout('price', {'xaxis.range[0]': r[1] - 7 * 864e5, 'xaxis.range[1]': r[1]})"
@@ -299,6 +330,16 @@ def test_a_close_up_of_another_symbol_shows_candles_entries_and_exits(run, opene
     assert found[0] == "candlestick"
     assert found[-2:] == ["entry", "exit"]
     assert console_messages(driver) == []
+
+
+@needs_browser
+def test_the_price_chart_shows_the_closes_of_the_bars(opened):
+    run = sample_run(n_trades=30, n_bars=3_000, symbols=("CL",))
+    driver = opened(run)
+    script = "const t = document.getElementById('price').data[0]; return [Array.from(t.x), Array.from(t.y)]"
+    times, closes = driver.execute_script(script)
+    assert times == run.bars["CL"]["end"].dt.epoch("ms").to_list()
+    assert closes == pytest.approx(run.bars["CL"]["close"].to_list(), abs=0.001)
 
 
 @needs_browser

@@ -38,11 +38,22 @@ __all__ = ["backtest"]
 )
 @click.argument("more", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]…")
 @options.config_files
-@click.option("--symbols", help="Comma-separated roots to trade, such as ES,NQ. Default: the configuration's, else all.")
+@click.option(
+    "--symbols",
+    help="Comma-separated roots to trade, such as ES,NQ. Default: the configuration's, else all.",
+)
 @click.option("--start", help="First session date traded; earlier bars are observed only.")
 @click.option("--end", help="Last session date traded; later bars are not read.")
-@click.option("--model-mode", type=click.Choice(["off", "shadow", "veto"]), help="Override model.mode.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder for run folders.")
+@click.option(
+    "--model-mode", type=click.Choice(["off", "shadow", "veto"]), help="Override model.mode."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="Folder for run folders.",
+)
 @click.option("--strict", is_flag=True, help="Refuse data that would be repaired.")
 @click.option("--no-report", is_flag=True, help="Write no report.html.")
 @options.as_json
@@ -68,7 +79,9 @@ def backtest(
     silent = json_ or quiet
     from ibs_core.config import load_settings
 
-    settings = load_settings(config, overrides={"model": {"mode": model_mode}} if model_mode else None)
+    settings = load_settings(
+        config, overrides={"model": {"mode": model_mode}} if model_mode else None
+    )
     options.compile_notice(silent=silent)
     from ibs_core.contracts import load_contract_map
     from ibs_core.market_data import open_bars
@@ -76,7 +89,9 @@ def backtest(
     contracts = load_contract_map(Path(settings.contract_map) if settings.contract_map else None)
     roots = _roots(symbols, contracts)
     source = open_bars(paths, contracts)
-    outcome = _run(source, settings, contracts, roots=roots, span=span, strict=strict, silent=silent)
+    outcome = _run(
+        source, settings, contracts, roots=roots, span=span, strict=strict, silent=silent
+    )
     run = _package(outcome, settings, contracts, source, roots=roots, span=span)
     folder = _write(run, out, report=not no_report)
     if json_:
@@ -113,7 +128,7 @@ def _run(
 ) -> Outcome:
     from ibs_core.backtest import run_backtest
 
-    with options.progress_bar("reading", source.n_rows, silent=silent) as progress:
+    with options.progress_bar("reading", None, silent=silent) as progress:
         return run_backtest(
             source,
             settings,
@@ -141,7 +156,10 @@ def _package(
 
     text = resolved_yaml(settings)
     selection = {"symbols": roots, "start": span[0], "end": span[1]}
-    warnings = [*outcome.warnings, *(f"{what}: {why}; left out" for what, why in source.skipped.items())]
+    warnings = [
+        *outcome.warnings,
+        *(f"{what}: {why}; left out" for what, why in source.skipped.items()),
+    ]
     meta: dict[str, Any] = {
         "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["ibs", *sys.argv[1:]]),
@@ -192,7 +210,9 @@ def _print(run: Run, folder: Path) -> None:
     for table in summary_tables(run.stats):
         console.print(table)
     if run.meta["generated_data"]:
-        console.print("generated data: this shows how the system works, never an edge", style="bold")
+        console.print(
+            "generated data: this shows how the system works, never an edge", style="bold"
+        )
     for line in run.meta["warnings"]:
         console.print(f"note: {line}")
     console.print(f"run folder: {folder}", soft_wrap=True, highlight=False)

@@ -13,7 +13,7 @@ import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import platformdirs
 
@@ -47,8 +47,7 @@ import numba  # noqa: E402  (the cache folder above must be known first)
 
 def jit(function: _F) -> _F:
     """Compile a kernel: no fast maths, the GIL released, cached on disk."""
-    compiled: _F = numba.njit(cache=True, nogil=True, fastmath=False)(function)
-    return compiled
+    return cast("_F", numba.njit(cache=True, nogil=True, fastmath=False)(function))
 
 
 def is_warm() -> bool:

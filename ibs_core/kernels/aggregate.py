@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ibs_core.bars import BAR, NEVER
+from ibs_core.bars import BAR, NEVER, Floats, Ints, Record, Records
 from ibs_core.kernels._jit import jit
 from ibs_core.kernels.ring import canonical
 
@@ -18,7 +18,7 @@ PLAN = np.dtype(
     [
         ("tf_ns", "i8"),  # width of a signal bar
         ("with_path", "i8"),  # 1: keep the minutes that made a new high or low inside their bar
-        ("mark_ns", "i8"),  # > 0: keep the last minute before each multiple of this
+        ("mark_ns", "i8"),  # > 0: keep the minutes on both sides of each multiple of this
         ("allow_nonpositive", "i8"),  # 1: prices may be zero or negative
     ],
 )
@@ -52,7 +52,7 @@ STATE = np.dtype(
 )
 
 
-def new_state() -> np.ndarray:
+def new_state() -> Records:
     """Make the state before any minute.
 
     Returns
@@ -67,7 +67,7 @@ def new_state() -> np.ndarray:
 
 
 @jit
-def _enter_session(state, opens, closes, ts_ns):
+def _enter_session(state: Record, opens: Ints, closes: Ints, ts_ns: int) -> None:
     i = state["session"]
     while i + 1 < len(opens) and opens[i + 1] <= ts_ns:
         i += 1
@@ -78,7 +78,7 @@ def _enter_session(state, opens, closes, ts_ns):
 
 
 @jit
-def _fold_day(state, bar):
+def _fold_day(state: Record, bar: Record) -> None:
     day = state["day"]
     if state["has_day"] == 0:
         state["day"] = bar
@@ -99,14 +99,14 @@ def _fold_day(state, bar):
 
 
 @jit
-def _emit_day(state, days, n):
+def _emit_day(state: Record, days: Records, n: Ints) -> None:
     days[n[1]] = state["day"]
     n[1] += 1
     state["has_day"] = 0
 
 
 @jit
-def _emit_bar(state, bars, days, n):
+def _emit_bar(state: Record, bars: Records, days: Records, n: Ints) -> None:
     bar = state["bar"]
     bar["path_stop"] = state["n_path"]
     bars[n[0]] = bar
@@ -119,7 +119,7 @@ def _emit_bar(state, bars, days, n):
 
 
 @jit
-def _keep_minute(state, path, n):
+def _keep_minute(state: Record, path: Records, n: Ints) -> None:
     if state["minute_kept"] == 1:
         return
     path[n[2]]["ts_ns"] = state["minute_ns"]
@@ -133,7 +133,7 @@ def _keep_minute(state, path, n):
 
 
 @jit
-def _open_bar(state, plan, ts_ns, price):
+def _open_bar(state: Record, plan: Record, ts_ns: int, price: float) -> None:
     bar = state["bar"]
     since = (ts_ns - state["open_ns"]) // plan["tf_ns"] * plan["tf_ns"] + state["open_ns"]
     if ts_ns < state["close_ns"]:
@@ -160,7 +160,17 @@ def _open_bar(state, plan, ts_ns, price):
 
 
 @jit
-def switch_contract(state, opens, closes, contract, ts_ns, first_open, bars, days, n):
+def switch_contract(
+    state: Record,
+    opens: Ints,
+    closes: Ints,  # noqa: ARG001 (the session table is passed whole, as to ``step``)
+    contract: int,
+    ts_ns: int,
+    first_open: float,
+    bars: Records,
+    days: Records,
+    n: Ints,
+) -> None:
     """Cut the open bars at the seam before the first minute of a new contract.
 
     Parameters
@@ -194,7 +204,22 @@ def switch_contract(state, opens, closes, contract, ts_ns, first_open, bars, day
 
 
 @jit
-def step(state, plan, opens, closes, ts, open_, high, low, close, volume, bars, days, path, n):
+def step(
+    state: Record,
+    plan: Record,
+    opens: Ints,
+    closes: Ints,
+    ts: Ints,
+    open_: Floats,
+    high: Floats,
+    low: Floats,
+    close: Floats,
+    volume: Floats,
+    bars: Records,
+    days: Records,
+    path: Records,
+    n: Ints,
+) -> int:
     """Take consecutive minutes of one contract.
 
     Parameters
@@ -227,8 +252,10 @@ def step(state, plan, opens, closes, ts, open_, high, low, close, volume, bars, 
         if not regular:
             return i
         state["base_ns"] = min(state["base_ns"], ts[i] - state["minute_ns"])
+        marked = False
         if plan["mark_ns"] > 0 and state["has_bar"] == 1:
-            if ts[i] // plan["mark_ns"] != state["minute_ns"] // plan["mark_ns"]:
+            marked = ts[i] // plan["mark_ns"] != state["minute_ns"] // plan["mark_ns"]
+            if marked:
                 _keep_minute(state, path, n)
         if state["has_bar"] == 0 or ts[i] >= state["bar"]["end_ns"]:
             if state["has_bar"] == 1:
@@ -252,8 +279,9 @@ def step(state, plan, opens, closes, ts, open_, high, low, close, volume, bars, 
         if high[i] > bar["high"] or low[i] < bar["low"]:
             bar["high"] = max(bar["high"], high[i])
             bar["low"] = min(bar["low"], low[i])
-            if plan["with_path"] == 1:
-                _keep_minute(state, path, n)
+            marked = marked or plan["with_path"] == 1
+        if marked:
+            _keep_minute(state, path, n)
         bar["close"] = close[i]
         bar["last_ns"] = ts[i]
         bar["volume"] += volume[i] if len(volume) > 0 else np.nan
@@ -262,7 +290,7 @@ def step(state, plan, opens, closes, ts, open_, high, low, close, volume, bars, 
 
 
 @jit
-def finish(state, bars, days, n):
+def finish(state: Record, bars: Records, days: Records, n: Ints) -> int:
     """Hand over the bar in progress when the data end.
 
     Parameters

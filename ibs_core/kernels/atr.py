@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ibs_core.bars import Record
 from ibs_core.kernels import wilder
 from ibs_core.kernels._jit import jit
 
@@ -18,7 +19,7 @@ def warmup_bars(n: int) -> int:
 
 
 @jit
-def reseat(state, first_open):
+def reseat(state: Record, first_open: float) -> None:
     """Let the first bar of a new contract measure its range from its own open.
 
     Parameters
@@ -30,7 +31,7 @@ def reseat(state, first_open):
 
 
 @jit
-def step(state, high, low, close, n):
+def step(state: Record, high: float, low: float, close: float, n: int) -> float:
     """Take one bar and return the average true range.
 
     Parameters

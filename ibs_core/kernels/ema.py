@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ibs_core.bars import Record
 from ibs_core.kernels._jit import jit
 
 __all__ = ["STATE", "convergence_bars", "shift", "step", "warmup_bars"]
@@ -18,12 +19,15 @@ def warmup_bars(n: int) -> int:
 
 
 def convergence_bars(n: int) -> int:
-    """Count the bars after which a later start gives the same float64: the seed's weight is below 2^-54."""
-    return int(np.ceil(54 * np.log(2) / -np.log1p(-2 / (n + 1)))) + n if n > 1 else 1
+    """Count the bars after which a later start gives the same float64, while prices keep moving.
+
+    The seed's weight is then below 2^-80; ``wilder.convergence_bars`` says why 2^-54 is not enough.
+    """
+    return int(np.ceil(80 * np.log(2) / -np.log1p(-2 / (n + 1)))) + n if n > 1 else 1
 
 
 @jit
-def shift(state, gap):
+def shift(state: Record, gap: float) -> None:
     """Move the remembered level by a roll gap.
 
     Parameters
@@ -36,7 +40,7 @@ def shift(state, gap):
 
 
 @jit
-def step(state, x, n):
+def step(state: Record, x: float, n: int) -> float:
     """Take one value and return the average.
 
     Parameters

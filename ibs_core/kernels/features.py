@@ -11,12 +11,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ibs_core.bars import BAR
+from ibs_core.bars import BAR, Floats, Ints, Record
 from ibs_core.kernels import atr, ema, ibs, pivots, rsi, sma
 from ibs_core.kernels._jit import jit
 from ibs_core.kernels.ring import canonical
 
-__all__ = ["CALENDAR", "INDEX", "N_FEATURES", "REGISTRY", "STATE", "Feature", "observe", "observe_day"]
+__all__ = [
+    "CALENDAR",
+    "INDEX",
+    "N_FEATURES",
+    "REGISTRY",
+    "STATE",
+    "Feature",
+    "observe",
+    "observe_day",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +65,16 @@ _OWN = (
     ("ema50_above", "1 if C > EMA(50) else 0", ema.warmup_bars(50)),
     ("ema200_above", "1 if C > EMA(200) else 0", ema.warmup_bars(200)),
     ("above_sma200", "1 if C > SMA(200) else 0", sma.warmup_bars(200)),
-    ("pivot_state", "1 if C > last pivot high, -1 if C < last pivot low, else 0", pivots.warmup_bars()),
-    ("pivot_hh", "1 if last pivot high > the one before and H > last pivot high, else 0", pivots.warmup_bars()),
+    (
+        "pivot_state",
+        "1 if C > last pivot high, -1 if C < last pivot low, else 0",
+        pivots.warmup_bars(),
+    ),
+    (
+        "pivot_hh",
+        "1 if last pivot high > the one before and H > last pivot high, else 0",
+        pivots.warmup_bars(),
+    ),
     ("zone_dist_atr", "(C - last pivot low) / ATR(14)", atr.warmup_bars(14)),
 )
 _CAL = (
@@ -66,8 +83,14 @@ _CAL = (
     ("late_month", "1 if the day of the month > 25 else 0"),
     ("week_start", "1 on Monday and Tuesday else 0"),
     ("even_day", "1 if the day of the month is even else 0"),
-    ("session", "exchange time of the bar's start: 1 before 08:00, 2 to 15:00, 4 to 17:00, 3 after"),
-    ("open_close", "exchange time of the bar's start: 1 from 08:00 to 09:00, 2 from 14:00 to 15:00, else 0"),
+    (
+        "session",
+        "exchange time of the bar's start: 1 before 08:00, 2 to 15:00, 4 to 17:00, 3 after",
+    ),
+    (
+        "open_close",
+        "exchange time of the bar's start: 1 from 08:00 to 09:00, 2 from 14:00 to 15:00, else 0",
+    ),
 )
 
 REGISTRY: tuple[Feature, ...] = (
@@ -109,7 +132,7 @@ STATE = np.dtype([("bar", SIDE), ("day", SIDE)])
 
 
 @jit
-def _cross_seam(side, bar):
+def _cross_seam(side: Record, bar: Record) -> None:
     """Move levels by the roll gap; returns and ranges restart from the new contract's open."""
     side["close"] = bar["open"]
     rsi.reseat(side["rsi2"], bar["open"])
@@ -125,14 +148,14 @@ def _cross_seam(side, bar):
 
 
 @jit
-def _above(close, average):
+def _above(close: float, average: float) -> float:
     if average != average:
         return np.nan
     return 1.0 if close > average else 0.0
 
 
 @jit
-def _step_levels(needs, side, bar, out):
+def _step_levels(needs: Ints, side: Record, bar: Record, out: Floats) -> None:
     """Averages and pivots: what remembers price levels."""
     close = bar["close"]
     if needs[7]:
@@ -152,14 +175,16 @@ def _step_levels(needs, side, bar, out):
             below = -1.0 if close < swings["last_low"] else 0.0
             out[12] = 1.0 if close > swings["last_high"] else below
         if swings["n_highs"] > 1:
-            rising = swings["last_high"] > swings["previous_high"] and bar["high"] > swings["last_high"]
+            rising = (
+                swings["last_high"] > swings["previous_high"] and bar["high"] > swings["last_high"]
+            )
             out[13] = 1.0 if rising else 0.0
         if swings["n_lows"] > 0 and side["atr"] > 0.0:
             out[14] = canonical(close - swings["last_low"]) / side["atr"]
 
 
 @jit
-def _step_side(needs, side, bar):
+def _step_side(needs: Ints, side: Record, bar: Record) -> None:
     """Take one closed bar of one timeframe; fill ``side["values"]``."""
     if bar["seam_ns"] > 0 and side["n_bars"] > 0:
         _cross_seam(side, bar)
@@ -189,7 +214,7 @@ def _step_side(needs, side, bar):
 
 
 @jit
-def _calendar(calendar, out):
+def _calendar(calendar: Record, out: Floats) -> None:
     minute = calendar["local_minute"]
     out[0] = calendar["weekday"]
     out[1] = calendar["month"]
@@ -210,7 +235,7 @@ def _calendar(calendar, out):
 
 
 @jit
-def observe_day(needs, state, day):
+def observe_day(needs: Ints, state: Record, day: Record) -> None:
     """Take one closed session bar.
 
     Parameters
@@ -223,7 +248,7 @@ def observe_day(needs, state, day):
 
 
 @jit
-def observe(needs, state, bar, calendar, out):
+def observe(needs: Ints, state: Record, bar: Record, calendar: Record, out: Floats) -> None:
     """Take one closed signal bar and write its feature row.
 
     Parameters

@@ -13,7 +13,7 @@ def warmup_bars() -> int:
 
 
 @jit
-def value(high, low, close):
+def value(high: float, low: float, close: float) -> float:
     """Place the close within the bar's range.
 
     Parameters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ibs_core.bars import Record
 from ibs_core.kernels._jit import jit
 from ibs_core.kernels.ring import canonical
 
@@ -35,7 +36,7 @@ def warmup_bars() -> int:
 
 
 @jit
-def shift(state, gap):
+def shift(state: Record, gap: float) -> None:
     """Move all remembered levels by a roll gap.
 
     Parameters
@@ -57,7 +58,7 @@ def shift(state, gap):
 
 
 @jit
-def step(state, high, low):
+def step(state: Record, high: float, low: float) -> None:
     """Take one bar; remember a pivot that it confirms.
 
     Parameters

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ibs_core.bars import Record
 from ibs_core.kernels._jit import jit
 
 __all__ = ["CAPACITY", "STATE", "back", "canonical", "push", "shift"]
@@ -19,7 +20,7 @@ STATE = np.dtype([("count", "i8"), ("values", "f8", (CAPACITY,))])
 
 
 @jit
-def push(state, value):
+def push(state: Record, value: float) -> None:
     """Append one value, forgetting the oldest beyond the capacity.
 
     Parameters
@@ -32,7 +33,7 @@ def push(state, value):
 
 
 @jit
-def back(state, n_back):
+def back(state: Record, n_back: int) -> float:
     """Read a value by its age.
 
     Parameters
@@ -48,7 +49,7 @@ def back(state, n_back):
 
 
 @jit
-def canonical(price):
+def canonical(price: float) -> float:
     """Round a price to the 1e-9 grid that vendors use, as the nearest float64.
 
     A level moved by a roll gap would else miss its decimal by one unit in the last place, and an
@@ -66,7 +67,7 @@ def canonical(price):
 
 
 @jit
-def shift(state, gap):
+def shift(state: Record, gap: float) -> None:
     """Move every remembered price level by a roll gap.
 
     Parameters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ibs_core.bars import Record
 from ibs_core.kernels import wilder
 from ibs_core.kernels._jit import jit
 
@@ -20,7 +21,7 @@ def warmup_bars(n: int) -> int:
 
 
 @jit
-def reseat(state, first_open):
+def reseat(state: Record, first_open: float) -> None:
     """Let the first bar of a new contract measure its change from its own open.
 
     Parameters
@@ -32,7 +33,7 @@ def reseat(state, first_open):
 
 
 @jit
-def step(state, close, n):
+def step(state: Record, close: float, n: int) -> float:
     """Take one close and return the index.
 
     Parameters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ibs_core.bars import Record
 from ibs_core.kernels import ring
 from ibs_core.kernels._jit import jit
 
@@ -18,13 +19,13 @@ def warmup_bars(n: int) -> int:
 
 
 @jit
-def shift(state, gap):
+def shift(state: Record, gap: float) -> None:
     """Move the remembered levels by a roll gap (price units)."""
     ring.shift(state, gap)
 
 
 @jit
-def step(state, x, n):
+def step(state: Record, x: float, n: int) -> float:
     """Take one value and return the mean of the last n.
 
     Parameters

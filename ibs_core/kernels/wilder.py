@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ibs_core.bars import Record
 from ibs_core.kernels._jit import jit
 
 __all__ = ["STATE", "convergence_bars", "step"]
@@ -13,15 +14,17 @@ STATE = np.dtype([("count", "i8"), ("total", "f8"), ("value", "f8")])
 
 
 def convergence_bars(n: int) -> int:
-    """Count the inputs after which a later start gives the same float64.
+    """Count the inputs after which a later start gives the same float64, while inputs keep moving.
 
-    The old value's weight (1 - 1/n)^k falls below 2^-54.
+    The seed's weight (1 - 1/n)^k falls below 2^-80. At 2^-54 both averages agree to their last bits, but
+    each further input merges those only with probability 1/n: on 11 200 random series 54 failed in up to
+    28 of 100, 80 in none. Where inputs stop moving the last bits may stay apart for ever.
     """
-    return int(np.ceil(54 * np.log(2) / -np.log1p(-1 / n))) + n if n > 1 else 1
+    return int(np.ceil(80 * np.log(2) / -np.log1p(-1 / n))) + n if n > 1 else 1
 
 
 @jit
-def step(state, x, n):
+def step(state: Record, x: float, n: int) -> float:
     """Take one input and return the average.
 
     Parameters

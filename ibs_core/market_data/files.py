@@ -75,7 +75,7 @@ def find_paths(given: Sequence[Path | str]) -> list[Path]:
     EnvironmentFault
         Nothing there, or no permission.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, Path] = {}  # two spellings of one path are one file
     for item in given:
         path = Path(item)
         with reading(path):
@@ -95,10 +95,11 @@ def find_paths(given: Sequence[Path | str]) -> list[Path]:
                 found="none",
                 remedy="check the path",
             )
-        found |= dict.fromkeys(paths)
+        for each in paths:
+            found.setdefault(each.resolve(), each)
     if not found:
         raise EnvironmentFault("no bars", expected="at least one path", found="none")
-    return list(found)
+    return list(found.values())
 
 
 def _glob(path: Path) -> Iterator[Path]:

@@ -48,8 +48,13 @@ class ParquetBars(BarFile):
             self._schema = self._scan.collect_schema()
         self.from_vendor = all(name in self._schema for name in _VENDOR)
         self._columns = [self._time(), self._symbol(), *(self._price(name) for name in PRICES)]
+        self._names = ["ts_event", "symbol", *PRICES]
+        types = [self._schema[name] for name in self._names[1:]]
+        is_ns = getattr(self._schema["ts_event"], "time_unit", "") == "ns"
+        self._is_plain = is_ns and types == [pl.String, *[pl.Float64] * len(PRICES)]
         if self._schema.get("instrument_id", pl.String()).is_integer():
-            self._columns.append(pl.col("instrument_id").cast(pl.Int64))
+            self._names.append("instrument_id")
+            self._columns.append(pl.col("instrument_id"))
         self.was_float32 = any(self._schema[name] == pl.Float32 for name in PRICES)
         self._volume_column = self._volume()
         if self.from_vendor:
@@ -69,9 +74,12 @@ class ParquetBars(BarFile):
 
     def batches(self, *, volume: bool, where: pl.Expr | None = None) -> Iterator[pl.DataFrame]:
         """Yield the rows in file order while Polars' threads decode the next ones."""
-        columns = [*self._columns, self._volume_column] if volume else self._columns
-        lazy = self._scan.select(columns)
-        if where is not None:
+        # Bare columns: with expressions in the lazy query Polars holds 310 MB instead of 160 MB of a
+        # file of 41 million rows, for the same time.
+        with_volume = volume and "volume" in self._schema
+        lazy = self._scan.select([*self._names, "volume"] if with_volume else self._names)
+        pushed = where is not None and self._schema["symbol"] == pl.String
+        if where is not None and pushed:
             lazy = lazy.filter(where)
         with reading(self.path):
             batches = iter(lazy.collect_batches(maintain_order=True))
@@ -80,8 +88,20 @@ class ParquetBars(BarFile):
                 batch = next(batches, None)
             if batch is None:
                 return
-            if batch.height:
-                yield batch
+            rows = self._form(batch, volume=volume)
+            if where is not None and not pushed:
+                rows = rows.filter(where)
+            if rows.height:
+                yield rows
+
+    def _form(self, batch: pl.DataFrame, *, volume: bool) -> pl.DataFrame:
+        if volume:
+            return batch.select(*self._columns, self._volume_column)
+        if self._is_plain:  # the same without the cost of an expression
+            return batch.replace_column(
+                0, batch.get_column("ts_event").to_physical().alias("ts_ns")
+            )
+        return batch.select(self._columns)
 
     def _time(self) -> pl.Expr:
         kind = self._kind("ts_event", _TIME_FORM)

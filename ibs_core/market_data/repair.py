@@ -1,4 +1,4 @@
-"""The second look at one root: sort, collapse, drop and count, or refuse."""
+"""The slow path's second half: sort, collapse, drop and count, or refuse."""
 
 from __future__ import annotations
 
@@ -9,24 +9,22 @@ import numpy as np
 import polars as pl
 
 from ibs_core.bars import MINUTE_NS
-from ibs_core.contracts import MONTH_LETTERS, Contract
 from ibs_core.errors import DataError
-from ibs_core.market_data.files import BarFile, in_roots
 from ibs_core.market_data.rolls import select_front
 from ibs_core.market_data.runs import PRICES, MinuteRun, run_of, stamp
-from ibs_core.market_data.units import check_units
 from ibs_core.sessions import load_sessions, outside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from ibs_core.market_data.symbols import Listing, Symbols
+    from ibs_core.contracts import Contract
+    from ibs_core.market_data.rows import Rows
+    from ibs_core.market_data.symbols import Listing
 
-__all__ = ["Repair", "Repairs", "collect", "repair"]
+__all__ = ["Repair", "Repairs", "repair"]
 
 _EXAMPLES = 5
-_WINDOW_NS = 28 * 86_400 * 10**9
 # kind: (what was done, whether it is a fault of the data)
 _KINDS = {
     "unsorted": ("minutes out of order were sorted", True),
@@ -99,85 +97,18 @@ class Repairs:
             )
 
 
-def collect(
-    files: Sequence[BarFile], symbols: Symbols, root: str
-) -> tuple[pl.DataFrame, list[Listing], int]:
-    """Read all rows of one root.
-
-    Parameters
-    ----------
-    files : Sequence of BarFile
-    symbols : Symbols
-    root : str
-
-    Returns
-    -------
-    table : polars.DataFrame
-        ``key`` (index into `listings`), ``file``, ``ts_ns``, the prices (null if missing), ``volume``.
-    listings : list of Listing
-    n_combinations : int
-        Rows of spreads that were left out.
-    """
-    known: dict[Listing, int] = {}
-    tables, n_combinations = [], 0
-    combination = f"^{root}([{MONTH_LETTERS}][0-9]|[: -])"
-    for i, file in enumerate(files):
-        batches = list(file.batches(volume=True, where=in_roots([root])))
-        if not batches:
-            continue
-        rows = pl.concat(batches).with_columns(window=pl.col("ts_ns") // _WINDOW_NS)
-        names = [name for name in ("symbol", "instrument_id", "window") if name in rows.columns]
-        groups = rows.group_by(names, maintain_order=True).agg(
-            first_ns=pl.col("ts_ns").min(), n_rows=pl.len()
-        )
-        keys: list[int | None] = []
-        for group in groups.iter_rows(named=True):
-            _require_time(group, file)
-            at_ns = group["first_ns"]
-            symbol = group["symbol"]
-            listings = symbols.read(file, symbol, group.get("instrument_id"), at_ns, at_ns)
-            if listings is None:
-                n_combinations += group["n_rows"] if _matches(symbol, combination) else 0
-            ours = listings is not None and listings[0].root == root
-            keys.append(known.setdefault(listings[0], len(known)) if listings and ours else None)
-        rows = rows.join(
-            groups.select(*names, pl.Series("key", keys, pl.Int32)),
-            on=names,
-            how="left",
-            nulls_equal=True,
-            maintain_order="left",
-        ).filter(pl.col("key").is_not_null())
-        if rows.height:
-            _check_units(rows, symbols, root, file)
-            tables.append(
-                rows.select(
-                    "key",
-                    pl.lit(i, pl.Int32).alias("file"),
-                    "ts_ns",
-                    *(pl.col(name).fill_nan(None) for name in PRICES),
-                    "volume",
-                )
-            )
-    table = pl.concat(tables) if tables else pl.DataFrame()
-    return table, list(known), n_combinations
-
-
 def repair(
-    table: pl.DataFrame,
-    listings: list[Listing],
-    contract: Contract,
-    paths: Sequence[Path],
-    n_combinations: int,
+    rows: Rows, contract: Contract, paths: Sequence[Path]
 ) -> tuple[list[MinuteRun], Repairs]:
     """Make runs of the rows of one root.
 
     Parameters
     ----------
-    table, listings : what `collect` returned, not empty
+    rows : Rows
+        Not empty.
     contract : Contract
     paths : Sequence of Path
-        What ``file`` in `table` counts.
-    n_combinations : int
+        What ``file`` in the table counts.
 
     Returns
     -------
@@ -189,12 +120,13 @@ def repair(
     DataError
         A fault that no repair may hide.
     """
+    table, listings = rows.table, rows.listings
     say = _Words(listings, paths)
     items: list[Repair] = []
 
-    def note(kind: str, rows: pl.DataFrame) -> None:
-        if rows.height:
-            items.append(Repair(kind, rows.height, _KINDS[kind][1], say.examples(rows)))
+    def note(kind: str, noted: pl.DataFrame) -> None:
+        if noted.height:
+            items.append(Repair(kind, noted.height, _KINDS[kind][1], say.examples(noted)))
 
     missing = pl.any_horizontal(pl.col(name).is_null() for name in PRICES)
     note("missing_price", table.filter(missing))
@@ -219,8 +151,8 @@ def repair(
     ts_ns = table["ts_ns"].to_numpy()
     sessions = load_sessions(contract.session, int(ts_ns[0]), int(ts_ns[-1]) + 1)
     note("outside_calendar", table.filter(pl.Series(outside(sessions, ts_ns))))
-    if n_combinations:
-        items.append(Repair("combination", n_combinations, False, (contract.root,)))
+    if rows.n_combinations:
+        items.append(Repair("combination", rows.n_combinations, False, (contract.root,)))
     return _runs(table, listings), Repairs(contract.root, tuple(items))
 
 
@@ -327,20 +259,3 @@ def _runs(table: pl.DataFrame, listings: list[Listing]) -> list[MinuteRun]:
         runs.append(run_of(rows, listing.root, listing.instrument, contract_id))
         start += length
     return runs
-
-
-def _check_units(rows: pl.DataFrame, symbols: Symbols, root: str, file: BarFile) -> None:
-    check_units(rows, symbols.contracts.get(root), file)
-
-
-def _require_time(group: dict[str, Any], file: BarFile) -> None:
-    if group["window"] is None:
-        raise DataError(
-            "bar without a time",
-            found="null in ts_event",
-            where=f"{file.path}, symbol {group['symbol']}",
-        )
-
-
-def _matches(symbol: str, pattern: str) -> bool:
-    return bool(pl.Series([symbol]).str.contains(pattern).item())

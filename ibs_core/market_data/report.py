@@ -58,9 +58,9 @@ class RootReport:
         In order.
     rolls : tuple of Roll
     sessions : int
-        Sessions with a bar.
+        Sessions with a bar inside their hours.
     missing_sessions : tuple of str
-        Trade dates between the first and the last bar without one.
+        Trade dates between the first and the last of these without one.
     outside : int
         Minutes outside the calendar.
     outside_examples : tuple of str
@@ -169,7 +169,8 @@ def _root_report(source: BarSource, root: str) -> RootReport:
     ts_ns = np.concatenate([run.ts_ns for run in runs])
     sessions = load_sessions(contract.session, int(ts_ns[0]), int(ts_ns[-1]) + 1)
     index = session_index(sessions, ts_ns)
-    off = ts_ns[outside(sessions, ts_ns)]
+    is_off = outside(sessions, ts_ns)
+    off, covered = ts_ns[is_off], np.unique(index[~is_off])
     width_ns = base_ns(runs)
     return RootReport(
         root,
@@ -180,8 +181,8 @@ def _root_report(source: BarSource, root: str) -> RootReport:
         has_volume=any(run.volume is not None for run in runs),
         contracts=tuple(run.instrument for run in runs),
         rolls=tuple(rolls_of(runs, contract)),
-        sessions=int(np.unique(index).size),
-        missing_sessions=_missing(sessions, index),
+        sessions=int(covered.size),
+        missing_sessions=_missing(sessions, covered),
         outside=int(off.size),
         outside_examples=tuple(stamp(int(each)) for each in off[:5]),
         gaps=_gaps(sessions, ts_ns, index, width_ns),
@@ -189,8 +190,10 @@ def _root_report(source: BarSource, root: str) -> RootReport:
     )
 
 
-def _missing(sessions: Sessions, index: Ints) -> tuple[str, ...]:
-    absent = np.setdiff1d(np.arange(index[0], index[-1] + 1), index)
+def _missing(sessions: Sessions, covered: Ints) -> tuple[str, ...]:
+    if covered.size == 0:
+        return ()
+    absent = np.setdiff1d(np.arange(covered[0], covered[-1] + 1), covered)
     return tuple(str(np.datetime64(int(sessions.trade_date[i]), "D")) for i in absent)
 
 

@@ -14,7 +14,8 @@ from ibs_core.errors import DataError, EnvironmentFault
 from ibs_core.market_data.dbn import ZSTD_MAGIC, DbnBars
 from ibs_core.market_data.files import BarFile, content_digest, find_paths, in_roots, reading
 from ibs_core.market_data.parquet import ParquetBars
-from ibs_core.market_data.repair import Repairs, collect, repair
+from ibs_core.market_data.repair import Repairs, repair
+from ibs_core.market_data.rows import collect
 from ibs_core.market_data.runs import MinuteRun, run_of
 from ibs_core.market_data.symbols import Listing, Symbols
 from ibs_core.market_data.units import check_units
@@ -155,8 +156,10 @@ class BarSource:
         EnvironmentFault
             A file ends early.
         """
-        wanted = None if roots is None else frozenset(roots)
-        where = None if roots is None else in_roots(sorted(frozenset(roots)))
+        wanted = (
+            None if roots is None else frozenset(self._contracts.get(root).root for root in roots)
+        )
+        where = None if wanted is None else in_roots(sorted(wanted))
         threads: dict[str, _Thread] = {}
         for file in self._files:
             for batch in file.batches(volume=volume, where=where):
@@ -194,10 +197,10 @@ class BarSource:
             A file is unreadable or cut.
         """
         contract = self._contracts.get(root)
-        table, listings, combinations = collect(self._files, self._symbols, root)
-        if table.height == 0:
+        rows = collect(self._files, self._symbols, root)
+        if rows.table.height == 0:
             raise self.no_bars({root})
-        runs, repairs = repair(table, listings, contract, self.files, combinations)
+        runs, repairs = repair(rows, contract, self.files)
         if strict:
             repairs.refuse()
         return runs, repairs

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 
 from ibs_core.bars import MINUTE_NS
 from ibs_core.errors import DataError
 from ibs_core.market_data.runs import PRICES, stamp
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from ibs_core.contracts import Contract
     from ibs_core.market_data.files import BarFile
 
@@ -49,11 +48,12 @@ def check_units(part: pl.DataFrame, contract: Contract, file: BarFile) -> None:
             where=where,
             remedy="stamp bars with their open, and use bars of a minute or more",
         )
-    median = part["close"].head(_SAMPLE).fill_nan(None).median()
-    if isinstance(median, float):
-        _check_size(abs(median), contract, where)
+    closes = part["close"].head(_SAMPLE).to_numpy()
+    closes = closes[~np.isnan(closes)]
+    if closes.size:
+        _check_size(abs(float(np.median(closes))), contract, where)
     if file.was_float32:
-        _check_exact(part, contract, where)
+        _check_exact(part, where)
 
 
 def _check_size(median: float, contract: Contract, where: str) -> None:
@@ -70,16 +70,17 @@ def _check_size(median: float, contract: Contract, where: str) -> None:
         )
 
 
-def _check_exact(part: pl.DataFrame, contract: Contract, where: str) -> None:
+def _check_exact(part: pl.DataFrame, where: str) -> None:
+    # A single is exact if the shortest decimal that names it is the number itself.
     for name in PRICES:
-        prices = part[name].drop_nulls().drop_nans().to_numpy()
-        nano = np.round(prices * 1e9)
-        off = (nano / 1e9 != prices) | (nano % contract.tick_nano != 0)
+        prices = part[name].drop_nulls().drop_nans().unique(maintain_order=True)
+        meant = prices.cast(pl.Float32).cast(pl.String).cast(pl.Float64)
+        off = prices != meant
         if off.any():
             raise DataError(
                 "prices lost digits in Float32",
-                expected=f"multiples of the tick {contract.tick_size}",
-                found=f"{name} {float(prices[off][0])!r}",
+                expected="prices that single precision holds exactly",
+                found=f"{name} {prices.filter(off)[0]!r} for {meant.filter(off)[0]!r}",
                 where=where,
                 remedy="write the file with Float64 prices",
             )

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import polars as pl
 
+from ibs_core.report.definitions import format_value
+from ibs_core.report.prices import packed, price_arrays
 from ibs_core.report.run import EXIT_REASONS, TOTAL
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
     from ibs_core.report.run import Run
 
-__all__ = ["POINTS_A_FILE", "POINTS_A_SYMBOL", "chart_payload", "sparkline", "thin_bars"]
+__all__ = ["POINTS_A_FILE", "POINTS_A_SYMBOL", "chart_payload", "sparkline"]
 
 POINTS_A_SYMBOL: Final = 20_000
-POINTS_A_FILE: Final = 32_000
-"""Price bars of one file, shared by the symbols; with Plotly itself it stays below 6 MB."""
+POINTS_A_FILE: Final = 90_000
+"""Price bars of one file, shared by the symbols; with Plotly itself it stays near 6 MB."""
 
 _BINS: Final = 36
 Chart = dict[str, Any]
@@ -46,43 +45,11 @@ def chart_payload(run: Run) -> Chart:
         "distribution": _distribution_chart(run.trades),
         "reasons": EXIT_REASONS,
         "prices": {
-            symbol: _price_arrays(bars, run.trades.filter(pl.col("symbol") == symbol), limit)
+            symbol: price_arrays(bars, run.trades.filter(pl.col("symbol") == symbol), limit)
             for symbol, bars in run.bars.items()
             if bars.height
         },
     }
-
-
-def thin_bars(bars: pl.DataFrame, n_max: int) -> pl.DataFrame:
-    """Merge neighbours so that no more than `n_max` bars are left and no extreme is lost.
-
-    Parameters
-    ----------
-    bars : polars.DataFrame
-        Schema `BARS`.
-    n_max : int
-        Bars at most, > 0.
-
-    Returns
-    -------
-    polars.DataFrame
-        Schema `BARS`; every bar is first open, highest high, lowest low, last close of as many.
-    """
-    n_merged = math.ceil(bars.height / n_max)
-    if n_merged <= 1:
-        return bars
-    return (
-        bars.group_by(pl.int_range(pl.len()).floordiv(n_merged).alias("part"), maintain_order=True)
-        .agg(
-            pl.col("start").first(),
-            pl.col("end").last(),
-            pl.col("open").first(),
-            pl.col("high").max(),
-            pl.col("low").min(),
-            pl.col("close").last(),
-        )
-        .drop("part")
-    )
 
 
 def sparkline(values: list[float]) -> str:
@@ -118,7 +85,7 @@ def _equity_chart(equity: pl.DataFrame, capital: float) -> Chart | None:
     total = equity.filter(pl.col("symbol") == TOTAL)
     if not total.height:
         return None
-    days = _packed(total["session_date"].cast(pl.Datetime("ms")).dt.epoch("ms"), "f8")
+    days = packed(total["session_date"].cast(pl.Datetime("ms")).dt.epoch("ms"), "f8")
     value = total["equity_usd"].to_numpy()
     fall = np.minimum(value - np.maximum(np.maximum.accumulate(value), capital), 0.0)
     line = {"type": "scatter", "mode": "lines", "x": days}
@@ -130,14 +97,14 @@ def _equity_chart(equity: pl.DataFrame, capital: float) -> Chart | None:
             line
             | {
                 "name": "Equity",
-                "y": _packed(value, "f8"),
+                "y": packed(value, "f8"),
                 "line": {"color": "--win", "width": 1.8},
                 "hovertemplate": "%{y:$,.0f}<extra>Equity</extra>",
             },
             line
             | {
                 "name": "Drawdown",
-                "y": _packed(fall, "f8"),
+                "y": packed(fall, "f8"),
                 "yaxis": "y2",
                 "line": {"color": "--loss", "width": 1},
                 "fill": "tozeroy",
@@ -181,63 +148,42 @@ def _distribution_chart(trades: pl.DataFrame) -> Chart | None:
     net = trades["net_usd"].to_numpy()
     if not len(net):
         return None
-    width = _round_up(max(float(np.ptp(net)), abs(float(net[0])), 1.0) / _BINS)
-    # Bins begin at whole multiples of the width, so that none mixes wins and losses.
-    bins = np.floor(net / width).astype(np.int64)
+    low, high = np.percentile(net, [1, 99])
+    width = _round_up(max(float(high - low), abs(float(low)), 1.0) / _BINS)
+    # Bins begin at whole multiples of the width, so that none mixes wins and losses; a few extreme
+    # trades must not squeeze the rest, so the outer bins hold everything beyond.
+    bins = np.floor(net.clip(low, high) / width).astype(np.int64)
     first, counts = int(bins.min()), np.bincount(bins - bins.min())
-    left = width * (first + np.arange(len(counts)))
+    left = (width * (first + np.arange(len(counts)))).tolist()
     return {
         "data": [
             {
                 "type": "bar",
-                "x": (left + width / 2).tolist(),
+                "x": [edge + width / 2 for edge in left],
                 "y": counts.tolist(),
                 "width": 0.92 * width,
-                "customdata": [[a, a + width] for a in left.tolist()],
-                "marker": {"color": ["--loss" if a < 0 else "--win" for a in left.tolist()]},
-                "hovertemplate": "%{customdata[0]:$,.0f} to %{customdata[1]:$,.0f}: "
-                "%{y} trades<extra></extra>",
+                "text": [_bin_text(edge, width, left) for edge in left],
+                "textposition": "none",
+                "marker": {"color": ["--loss" if edge < 0 else "--win" for edge in left]},
+                "hovertemplate": "%{text}: %{y:,} trades<extra></extra>",
             }
         ],
         "layout": {
             "xaxis": {"tickformat": "$,.3~s", "nticks": 7, "showgrid": False},
-            "yaxis": {"nticks": 5, "rangemode": "tozero"},
+            "yaxis": {"nticks": 5, "rangemode": "tozero", "tickformat": ","},
             "bargap": 0,
         },
     }
+
+
+def _bin_text(edge: float, width: float, left: list[float]) -> str:
+    low, high = (format_value(round(value, 6), "usd") for value in (edge, edge + width))
+    if len(left) > 1 and edge in (left[0], left[-1]):
+        return f"below {high}" if edge == left[0] else f"{low} or more"
+    return f"{low} to {high}"
 
 
 def _round_up(width: float) -> float:
     """Round a bin's width up to 1, 2 or 5 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(width))
     return next(step * power for step in (1, 2, 5, 10) if step * power >= width)
-
-
-def _price_arrays(bars: pl.DataFrame, trades: pl.DataFrame, limit: int) -> Chart:
-    thin, trades = thin_bars(bars, limit), trades.sort("exit_time")  # the page searches them
-    minutes = _minutes(thin["end"])
-    width = float(np.median(minutes - _minutes(thin["start"])))
-    reason = {name: i for i, name in enumerate(EXIT_REASONS)}
-    return {
-        "merged": math.ceil(bars.height / limit),
-        "width": width,
-        "time": _packed(minutes, "i4"),
-        **{name: _packed(thin[name], "f4") for name in ("open", "high", "low", "close")},
-        "entry_time": _packed(_minutes(trades["entry_time"]), "i4"),
-        "entry_price": _packed(trades["entry_price"], "f4"),
-        "exit_time": _packed(_minutes(trades["exit_time"]), "i4"),
-        "exit_price": _packed(trades["exit_price"], "f4"),
-        "net": _packed(trades["net_usd"], "f4"),
-        "held": _packed(trades["bars_held"], "i4"),
-        "reason": _packed([reason.get(name, -1) for name in trades["exit_reason"]], "i4"),
-    }
-
-
-def _minutes(times: pl.Series) -> np.ndarray[Any, np.dtype[np.int64]]:
-    return times.dt.epoch("s").to_numpy() // 60
-
-
-def _packed(values: ArrayLike, dtype: str) -> Chart:
-    """Write an array as Plotly's own base64 form: a third of the size of decimals."""
-    data = np.ascontiguousarray(np.asarray(values), dtype=f"<{dtype}")
-    return {"dtype": dtype, "bdata": base64.b64encode(data.tobytes()).decode("ascii")}

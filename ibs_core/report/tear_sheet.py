@@ -174,7 +174,9 @@ def _exits(run: Run) -> str:
 def _distribution(run: Run) -> str:
     content = "<div id='distribution' class='chart'></div>" if run.trades.height else ""
     return _section(
-        "Trade results", content or _empty("No trades."), hint="Trades by net P&amp;L, USD"
+        "Trade results",
+        content or _empty("No trades."),
+        hint="Trades by net P&amp;L, USD; outer bars hold the rest",
     )
 
 

@@ -17,7 +17,7 @@
   const axis = (own, shown) => ({
     gridcolor: "--rule", linecolor: "--rule", zeroline: false, showline: false, automargin: true,
     ticks: "outside", ticklen: 5, tickcolor: "rgba(0,0,0,0)",
-    tickfont: { color: "--muted" }, fixedrange: coarse || !shown, ...own,
+    tickfont: { color: "--muted" }, tickangle: 0, fixedrange: coarse || !shown, ...own,
   });
   const layout = (own) => coloured({
     margin: { l: 8, r: 8, t: 8, b: 8 }, showlegend: false,
@@ -35,15 +35,32 @@
   };
 
   const VIEWS = { i4: Int32Array, f4: Float32Array };
-  const unpacked = ({ dtype, bdata }) =>
-    new VIEWS[dtype](Uint8Array.from(atob(bdata), (c) => c.charCodeAt(0)).buffer);
+  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const unpacked = ({ dtype, bdata }) => new VIEWS[dtype](bytes(bdata).buffer);
+  // Bars are compressed steps: minutes since the bar before, then ticks of close, open, high, low.
+  const unpackedBars = async ({ n, width, first_time, first_close, step, deflated }) => {
+    const stream = new Blob([bytes(deflated)]).stream().pipeThrough(new DecompressionStream("deflate"));
+    const buffer = await new Response(stream).arrayBuffer();
+    const minutes = new Int32Array(buffer, 0, n), ticks = new Int16Array(buffer, 4 * n, 4 * n);
+    const own = { width, time: new Int32Array(n) };
+    for (const key of ["close", "open", "high", "low"]) own[key] = new Float64Array(n);
+    const price = (tick) => Math.round((first_close + step * tick) * 1e6) / 1e6;
+    for (let i = 0, time = first_time, close = 0; i < n; i++) {
+      own.time[i] = time += minutes[i];
+      own.close[i] = price(close += ticks[i]);
+      own.open[i] = price(close + ticks[n + i]);
+      own.high[i] = price(close + ticks[2 * n + i]);
+      own.low[i] = price(close + ticks[3 * n + i]);
+    }
+    return own;
+  };
   const usd = (x) => (x < 0 ? "\u2212$" : "$") + Math.abs(x).toLocaleString("en-US", { maximumFractionDigits: 0 });
   const decoded = {};
-  const prices = (symbol) => {
-    if (decoded[symbol]) return decoded[symbol];
-    const own = { ...payload.prices[symbol] };
+  const prices = async (name) => {
+    if (decoded[name]) return decoded[name];
+    const { bars, ...own } = payload.prices[name];
     for (const key of Object.keys(own)) if (own[key].bdata !== undefined) own[key] = unpacked(own[key]);
-    return (decoded[symbol] = own);
+    return (decoded[name] = { ...own, ...(await unpackedBars(bars)) });
   };
   const at = (minute) => minute * MINUTE_MS;
   const below = (sorted, x) => { // how many values are < x
@@ -83,8 +100,8 @@
     }
     return gaps;
   };
-  const priceFigure = () => {
-    const p = prices(symbol), n = p.time.length;
+  const priceFigure = (p) => {
+    const n = p.time.length;
     view ??= [p.time[0] - p.width, p.time[n - 1]];
     const a = Math.max(0, below(p.time, view[0]) - 1), b = Math.min(n, below(p.time, view[1]) + 1);
     const close_up = b - a <= CANDLES_MAX;
@@ -109,11 +126,12 @@
       yaxis: { range: [low - pad, high + pad], tickformat: "," },
     } };
   };
-  const drawPrice = () => {
+  const drawPrice = async () => {
     if (!symbol) return;
-    draw("price", priceFigure());
-    const merged = prices(symbol).merged;
-    document.getElementById("merged").textContent = merged > 1 ? `Each point merges ${merged} signal bars.` : "";
+    const chosen = symbol, p = await prices(chosen);
+    if (chosen !== symbol) return; // another symbol was chosen meanwhile
+    draw("price", priceFigure(p));
+    document.getElementById("merged").textContent = p.merged > 1 ? `Each point merges ${p.merged} signal bars.` : "";
   };
   const press = (group, chosen) => {
     for (const b of document.querySelectorAll(`#${group} button`)) b.setAttribute("aria-pressed", String(b === chosen));
@@ -124,7 +142,7 @@
     }
   };
   const zoom = (days) => {
-    const p = prices(symbol), end = p.time[p.time.length - 1];
+    const p = decoded[symbol], end = p.time[p.time.length - 1];
     view = days === "all" ? null : [Math.max(p.time[0] - p.width, end - Number(days) * DAY), end + p.width];
   };
   const listen = () => {
@@ -138,13 +156,18 @@
     document.getElementById("price").on("plotly_doubleclick", () => { zoom("all"); drawPrice(); return false; });
   };
 
-  const drawAll = () => { draw("equity", payload.equity); draw("distribution", payload.distribution); drawPrice(); };
-  drawAll();
-  if (symbol) {
-    choose("symbols", (value) => { symbol = value; view = null; press("spans", document.querySelector('#spans [data-value="all"]')); });
-    choose("spans", zoom);
-    listen();
-  }
-  dark.addEventListener("change", drawAll);
-  document.documentElement.dataset.drawn = "yes";
+  const drawAll = () => {
+    draw("equity", payload.equity);
+    draw("distribution", payload.distribution);
+    return drawPrice();
+  };
+  drawAll().then(() => {
+    if (symbol) {
+      choose("symbols", (value) => { symbol = value; view = null; press("spans", document.querySelector('#spans [data-value="all"]')); });
+      choose("spans", zoom);
+      listen();
+    }
+    dark.addEventListener("change", drawAll);
+    document.documentElement.dataset.drawn = "yes";
+  });
 })();

@@ -1,0 +1,557 @@
+"""Random prices, minutes and books, small enough to run many times; run as a script, it prints digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from typing import NamedTuple
+
+import naive
+import numpy as np
+
+from ibs_core import portfolio, positions, signals
+from ibs_core.bars import BAR, DAY_NS, MINUTE_NS, NEVER, PATH
+from ibs_core.kernels import aggregate, atr, ema, features, ibs, pivots, ring, rsi, sma, wilder
+from ibs_core.schedule import Rule, make_schedule
+from ibs_core.sessions import load_sessions
+
+# ---------------------------------------------------------------- bars
+
+
+class Prices(NamedTuple):
+    """Bars as whole ticks, `per_unit` to a price unit; `seams` are first bars of a new contract."""
+
+    ticks: np.ndarray  # (n, 4) int64: open, high, low, close
+    per_unit: int
+    seams: tuple[int, ...] = ()
+
+    @property
+    def values(self):
+        return self.ticks / self.per_unit
+
+    def gap(self, i):
+        """The exact gap at a seam, None elsewhere."""
+        if i not in self.seams:
+            return None
+        return Decimal(int(self.ticks[i, 0] - self.ticks[i - 1, 3])) / self.per_unit
+
+    @property
+    def gaps(self):
+        return [self.gap(i) for i in range(len(self.ticks))]
+
+    def since(self, start):
+        return Prices(
+            self.ticks[start:], self.per_unit, tuple(s - start for s in self.seams if s > start)
+        )
+
+
+def walk(seed, n, *, per_unit=4, start=5000.0, seams=0, stride=20):
+    """Draw `n` bars; about a tenth of them stand still, and some open away from the last close."""
+    rng = np.random.default_rng(seed)
+    close = np.round(start * per_unit).astype(np.int64) + np.cumsum(
+        rng.integers(-stride, stride + 1, n) * (rng.random(n) < 0.9)
+    )
+    before = np.concatenate([close[:1], close[:-1]])
+    open_ = before + rng.integers(-3, 4, n) * (rng.random(n) < 0.3)
+    up, down = rng.integers(0, stride, (2, n)) * (rng.random((2, n)) < 0.8)
+    high, low = np.maximum(open_, close) + up, np.minimum(open_, close) - down
+    ticks = np.stack([open_, high, low, close], axis=1)
+    at = tuple(sorted(int(s) for s in rng.choice(np.arange(1, n), min(seams, n - 1), replace=False)))
+    for s in at:
+        ticks[s:] += int(rng.integers(-40, 41))
+    return Prices(ticks, per_unit, at)
+
+
+def bar_records(prices, *, end_ns=None):
+    """Write prices as BAR records, one an hour."""
+    n = len(prices.ticks)
+    out = np.zeros(n, BAR)
+    end = np.arange(1, n + 1) * 3600 * 10**9 if end_ns is None else end_ns
+    out["start_ns"], out["end_ns"] = end - 3600 * 10**9, end
+    out["first_ns"], out["last_ns"] = out["start_ns"], out["start_ns"]
+    for k, name in enumerate(("open", "high", "low", "close")):
+        out[name] = prices.values[:, k]
+    for s in prices.seams:
+        out["seam_ns"][s] = out["start_ns"][s]
+        out["gap"][s] = float(prices.gap(s))
+    return out
+
+
+def snapshot(state):
+    """Write a record or an array of records as bytes and read it back."""
+    return np.frombuffer(state.tobytes(), state.dtype).copy()
+
+
+# ---------------------------------------------------------------- kernels, all in one shape
+
+
+class Kernel(NamedTuple):
+    """A kernel as ``step(state, bar) -> outputs`` beside its oracle."""
+
+    name: str
+    dtype: np.dtype
+    step: Callable
+    cross: Callable  # (state, bar, gap): the bar opens a new contract
+    warmup: int
+    oracle: Callable  # Prices -> rows of outputs, None where there is none
+    any_start: int | None  # outputs of a later start are the same bits after so many bars
+
+
+NO_STATE = np.dtype([("nothing", "i8")])
+RING_BACK = 30
+
+
+def _nothing(state, bar, gap):
+    pass
+
+
+def _ring_step(state, bar):
+    ring.push(state, bar[3])
+    old = ring.back(state, RING_BACK - 1) if state["count"] >= RING_BACK else np.nan
+    return ring.back(state, 0) if state["count"] >= RING_BACK else np.nan, old
+
+
+def _pivots_step(state, bar):
+    pivots.step(state, bar[1], bar[2])
+    return (
+        state["last_high"] if state["n_highs"] > 0 else np.nan,
+        state["previous_high"] if state["n_highs"] > 1 else np.nan,
+        state["last_low"] if state["n_lows"] > 0 else np.nan,
+        state["previous_low"] if state["n_lows"] > 1 else np.nan,
+    )
+
+
+def _columns(prices):
+    return [[float(x) for x in column] for column in prices.values.T]
+
+
+def _ring_oracle(prices):
+    close, gaps = _columns(prices)[3], prices.gaps
+    out = []
+    for i in range(len(close)):
+        window = naive.window(close, i + 1 - RING_BACK, i, gaps) if i + 1 >= RING_BACK else None
+        out.append((window[-1], window[0]) if window else (None, None))
+    return out
+
+
+def _single(values):
+    return [(value,) for value in values]
+
+
+def _wilder_kernel(n):
+    return Kernel(
+        f"wilder{n}",
+        wilder.STATE,
+        lambda state, bar: (wilder.step(state, bar[1] - bar[2], n),),
+        _nothing,
+        n,
+        lambda p: _single(
+            naive.wilder_mean([None, *(float(b[1] - b[2]) for b in p.values)], n)[1:]
+        ),
+        wilder.convergence_bars(n),
+    )
+
+
+def _rsi_kernel(n):
+    return Kernel(
+        f"rsi{n}",
+        rsi.STATE,
+        lambda state, bar: (rsi.step(state, bar[3], n),),
+        lambda state, bar, gap: rsi.reseat(state, bar[0]),
+        rsi.warmup_bars(n),
+        lambda p: _single(
+            naive.wilder_rsi(_columns(p)[3], n, p.gaps if p.seams else None, _columns(p)[0])
+        ),
+        wilder.convergence_bars(n) + 1,
+    )
+
+
+def _average_kernel(name, module, oracle, n):
+    return Kernel(
+        f"{name}{n}",
+        module.STATE,
+        lambda state, bar: (module.step(state, bar[3], n),),
+        lambda state, bar, gap: module.shift(state, gap),
+        module.warmup_bars(n),
+        lambda p: _single(oracle(_columns(p)[3], n, p.gaps)),
+        n if module is sma else module.convergence_bars(n),
+    )
+
+
+KERNELS = (
+    Kernel(
+        "ibs",
+        NO_STATE,
+        lambda state, bar: (ibs.value(bar[1], bar[2], bar[3]),),
+        _nothing,
+        ibs.warmup_bars(),
+        lambda p: _single(naive.ibs(*_columns(p)[1:])),
+        1,
+    ),
+    _wilder_kernel(2),
+    _wilder_kernel(14),
+    Kernel(
+        "atr14",
+        atr.STATE,
+        lambda state, bar: (atr.step(state, bar[1], bar[2], bar[3], 14),),
+        lambda state, bar, gap: atr.reseat(state, bar[0]),
+        atr.warmup_bars(14),
+        lambda p: _single(naive.wilder_atr(*_columns(p)[1:], 14, p.gaps, _columns(p)[0])),
+        wilder.convergence_bars(14) + 1,
+    ),
+    _rsi_kernel(2),
+    _rsi_kernel(5),
+    _rsi_kernel(14),
+    _average_kernel("sma", sma, naive.sma, 5),
+    _average_kernel("sma", sma, naive.sma, 200),
+    _average_kernel("ema", ema, naive.ema, 8),
+    _average_kernel("ema", ema, naive.ema, 50),
+    Kernel(
+        "pivots",
+        pivots.STATE,
+        _pivots_step,
+        lambda state, bar, gap: pivots.shift(state, gap),
+        pivots.warmup_bars(),
+        lambda p: naive.pivots(_columns(p)[1], _columns(p)[2], p.gaps),
+        None,  # a level is forgotten only when the next pivot comes
+    ),
+    Kernel(
+        "ring",
+        ring.STATE,
+        _ring_step,
+        lambda state, bar, gap: ring.shift(state, gap),
+        RING_BACK,
+        _ring_oracle,
+        RING_BACK,
+    ),
+)
+
+
+def run_kernel(kernel, prices, *, cuts=()):
+    """Run a kernel over bars; at each cut its state is written to bytes and read back."""
+    state = np.zeros(1, kernel.dtype)
+    out = []
+    values = prices.values
+    for i in range(len(values)):
+        if i in cuts:
+            state = snapshot(state)
+        if i in prices.seams:
+            kernel.cross(state[0], values[i], float(prices.gap(i)))
+        out.append(kernel.step(state[0], values[i]))
+    return np.array(out, np.float64), state
+
+
+def run_features(prices, *, needs=None, state=None, cuts=(), on="bar"):
+    """Run `observe` (or `observe_day`) over bars; return the own features of each bar and the state."""
+    asked = np.ones(features.N_FEATURES, np.int64) if needs is None else needs
+    bars = bar_records(prices)
+    state = np.zeros(1, features.STATE) if state is None else state
+    calendar = np.zeros(1, features.CALENDAR)
+    row = np.empty(features.N_FEATURES)
+    out = np.empty((len(bars), features.N_OWN))
+    for i in range(len(bars)):
+        if i in cuts:
+            state = snapshot(state)
+        if on == "day":
+            features.observe_day(asked, state[0], bars[i])
+            out[i] = state[0]["day"]["values"]
+        else:
+            features.observe(asked, state[0], bars[i], calendar[0], row)
+            out[i] = row[: features.N_OWN]
+    return out, state
+
+
+# ---------------------------------------------------------------- minutes
+
+
+class Minutes(NamedTuple):
+    """Minutes of one root; `contract` counts from 0."""
+
+    ts: np.ndarray
+    contract: np.ndarray
+    open: np.ndarray
+    high: np.ndarray
+    low: np.ndarray
+    close: np.ndarray
+    volume: np.ndarray
+
+    def rows(self):
+        """As the oracle takes them."""
+        columns = (self.ts, self.contract, self.open, self.high, self.low, self.close)
+        return list(zip(*(column.tolist() for column in columns), strict=True))
+
+    def part(self, start, stop):
+        return Minutes(*(column[start:stop].copy() for column in self))
+
+
+EARLY_WEEK = 20272 * DAY_NS  # 2025-07-03: early close, holiday session, weekend after it
+
+
+def draw_sessions(group="equity", start_ns=EARLY_WEEK, days=5):
+    return load_sessions(group, start_ns, start_ns + days * DAY_NS)
+
+
+def naive_sessions(table):
+    date = naive.dt.date(1970, 1, 1)
+    return [
+        naive.Session(
+            int(table.open_ns[i]),
+            int(table.close_ns[i]),
+            int(table.break_start_ns[i]),
+            int(table.break_end_ns[i]),
+            bool(table.early[i]),
+            date + naive.dt.timedelta(days=int(table.trade_date[i])),
+        )
+        for i in range(len(table.open_ns))
+    ]
+
+
+def draw_minutes(seed, sessions, *, density=0.1, seams=0, late=5, per_unit=4, stride=6, n_max=None):
+    """Draw minutes inside the sessions 1 to -2, a few outside, and contract changes anywhere."""
+    rng = np.random.default_rng(seed)
+    inside = np.concatenate(
+        [
+            np.arange(sessions.open_ns[i], sessions.close_ns[i], MINUTE_NS)
+            for i in range(1, len(sessions.open_ns) - 2)
+        ]
+    )
+    outside = np.concatenate(
+        [
+            np.arange(sessions.close_ns[i], sessions.open_ns[i + 1], MINUTE_NS)[:180]
+            for i in range(1, len(sessions.open_ns) - 3)
+        ]
+    )
+    ts = inside[rng.random(len(inside)) < density]
+    ts = np.union1d(ts, inside[:2])  # the width of the data's bars is one minute
+    if late:
+        ts = np.union1d(ts, rng.choice(outside, late))
+    if n_max is not None:
+        ts = ts[:n_max]
+    prices = walk(seed + 1, len(ts), per_unit=per_unit, seams=seams, stride=stride)
+    contract = np.zeros(len(ts), np.int64)
+    for s in prices.seams:
+        contract[s:] += 1
+    columns = np.ascontiguousarray(prices.values.T)
+    return Minutes(ts, contract, *columns, rng.integers(1, 9, len(ts)).astype(np.float64))
+
+
+class Built(NamedTuple):
+    bars: np.ndarray
+    days: np.ndarray
+    path: np.ndarray
+    complete: int
+    state: np.ndarray
+
+
+def plan_of(tf_ns, *, with_path=False, mark_ns=0, allow_nonpositive=False):
+    plan = np.zeros(1, aggregate.PLAN)
+    plan["tf_ns"], plan["with_path"], plan["mark_ns"] = tf_ns, with_path, mark_ns
+    plan["allow_nonpositive"] = allow_nonpositive
+    return plan
+
+
+def build(minutes, sessions, plan, *, cuts=(), end=True, volume=True):
+    """Aggregate minutes; between chunks the state is written to bytes and read back."""
+    n_minutes = len(minutes.ts)
+    bars, days = np.zeros(n_minutes + 2, BAR), np.zeros(n_minutes + 2, BAR)
+    path, n = np.zeros(2 * n_minutes + 2, PATH), np.zeros(3, np.int64)
+    state = aggregate.new_state()
+    switches = {0, *(np.flatnonzero(np.diff(minutes.contract)) + 1).tolist()} if n_minutes else set()
+    edges = sorted({*switches, *cuts, n_minutes})
+    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        state = snapshot(state)
+        part = minutes.part(start, stop)
+        if start in switches:
+            contract, first = int(part.contract[0]), (int(part.ts[0]), float(part.open[0]))
+            aggregate.switch_contract(
+                *(state[0], sessions.open_ns, sessions.close_ns, contract, *first, bars, days, n)
+            )
+        answer = aggregate.step(
+            *(state[0], plan[0], sessions.open_ns, sessions.close_ns),
+            *(part.ts, part.open, part.high, part.low, part.close),
+            part.volume if volume else np.zeros(0),
+            *(bars, days, path, n),
+        )
+        assert answer == -1
+    complete = aggregate.finish(state[0], bars, days, n) if end else 1
+    return Built(bars[: n[0]], days[: n[1]], path[: n[2]], int(complete), state)
+
+
+def same(a, b):
+    """Compare two results bit for bit."""
+    return all(
+        x.tobytes() == y.tobytes() if isinstance(x, np.ndarray) else x == y
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+# ---------------------------------------------------------------- books
+
+
+class World(NamedTuple):
+    """What `decide_many` takes, and the minutes behind it."""
+
+    params: np.ndarray
+    risk: np.ndarray
+    bars: np.ndarray
+    schedule: np.ndarray
+    signals: np.ndarray
+    scores: np.ndarray
+    path: np.ndarray
+    opens: np.ndarray
+    feeds: np.ndarray
+    minutes: tuple[Minutes, ...]
+
+
+def draw_params(rng):
+    """Draw one symbol's rule; every exit is on in some draws."""
+    params = np.zeros(1, signals.PARAMS)
+    row = params[0]
+    for name in params.dtype.names:
+        if name.endswith(("_percent", "_atr")) and name != "needs_atr":
+            row[name] = np.nan
+    row["ibs_low"], row["ibs_high"] = 0.0, rng.choice([0.3, 0.6, 1.0])
+    row["exit_ibs_low"], row["exit_ibs_high"] = rng.choice([np.nan, 0.7]), 1.0
+    row["exit_bars"] = rng.choice([0, 1, 3])
+    row["cooldown_bars"] = rng.choice([0, 0, 2])
+    row["stop_percent"] = rng.choice([np.nan, 0.3])
+    row["target_percent"] = rng.choice([np.nan, 0.3])
+    row["protective_stop_percent"] = rng.choice([np.nan, 0.1, 0.4])
+    row["protective_target_percent"] = rng.choice([np.nan, 0.1, 0.4])
+    row["tick_nano"] = 250_000_000
+    row["usd_per_point"], row["cost_usd"] = rng.choice([5.0, 50.0, 1000.0]), rng.choice([0.0, 4.5])
+    return params
+
+
+def draw_risk(rng, max_positions):
+    risk = np.zeros(1, portfolio.RISK)
+    row = risk[0]
+    row["max_positions"] = max_positions
+    row["daily_loss_usd"] = rng.choice([np.nan, 100.0, 1000.0])
+    row["max_orders_per_minute"] = rng.choice([NEVER, 1, 2])
+    row["no_entry_before_close_ns"] = rng.choice([-1, 90 * MINUTE_NS])
+    row["by_score"] = rng.integers(0, 2)
+    return risk
+
+
+def draw_world(seed, *, n_symbols=3, max_positions=None, density=0.08, n_max=None):
+    """Draw a few symbols of two session groups over an early close, a holiday and a weekend."""
+    rng = np.random.default_rng(seed)
+    feeds, parts, opens, all_params, raw = np.zeros(n_symbols, portfolio.FEED), [], [], [], []
+    limit = int(rng.integers(1, n_symbols + 1)) if max_positions is None else max_positions
+    n_bars = n_path = n_sessions = 0
+    for i in range(n_symbols):
+        sessions = draw_sessions(str(rng.choice(["equity", "energy", "grains"])))
+        tf_ns = int(rng.choice([5, 15, 60, 240])) * MINUTE_NS
+        minutes = draw_minutes(
+            int(rng.integers(2**31)),
+            sessions,
+            density=density,
+            seams=int(rng.integers(0, 3)),
+            n_max=n_max,
+        )
+        built = build(minutes, sessions, plan_of(tf_ns, with_path=True, mark_ns=5 * MINUTE_NS))
+        params = draw_params(rng)
+        flat_by = [None, 14 * 60][int(rng.integers(2))]
+        seams = built.bars["seam_ns"][built.bars["seam_ns"] > 0]
+        rule = Rule(tf_ns, int(rng.choice([2, 60, 600])) * MINUTE_NS, flat_by, True, -NEVER, NEVER)
+        schedule = make_schedule(built.bars, sessions, rule, seams)
+        signal = np.zeros(len(built.bars), signals.SIGNAL)
+        closed = len(built.bars) if built.complete else len(built.bars) - 1
+        signal["gate"][closed:] = signals.NOT_TRADED
+        signals.observe_many(
+            *(params[0], signals.new_state()[0], built.bars[:closed], built.days),
+            *(schedule, signal, np.zeros((0, features.N_FEATURES))),
+        )
+        bars = built.bars.copy()
+        if not built.complete:
+            bars["end_ns"][-1] = NEVER
+        feed = feeds[i]
+        feed["bar"], feed["path"], feed["path_offset"] = n_bars, n_path, n_path
+        feed["session"] = n_sessions
+        n_bars, n_path = n_bars + len(bars), n_path + len(built.path)
+        n_sessions += len(sessions.open_ns)
+        feed["stop"], feed["session_stop"] = n_bars, n_sessions
+        parts.append((bars, schedule, signal, built.path))
+        opens.append(sessions.open_ns)
+        all_params.append(params)
+        raw.append(minutes)
+    bars, schedule, signal, path = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return World(
+        np.concatenate(all_params),
+        draw_risk(rng, limit),
+        bars,
+        schedule,
+        signal,
+        rng.permutation(len(bars)).astype(np.float64),  # a score names its bar
+        path,
+        np.concatenate(opens),
+        feeds,
+        tuple(raw),
+    )
+
+
+class Ledger(NamedTuple):
+    book: np.ndarray
+    desk: np.ndarray
+    feeds: np.ndarray
+    trades: np.ndarray
+    decisions: np.ndarray
+    n: np.ndarray
+
+    def rows(self):
+        """Trades and decisions that were written."""
+        return self.trades[: self.n[0]], self.decisions[: self.n[1]]
+
+
+def new_ledger(world):
+    room = 4 * len(world.bars) + 8
+    return Ledger(
+        positions.new_positions(len(world.params)),
+        portfolio.new_desk(),
+        world.feeds.copy(),
+        np.zeros(room, positions.TRADE),
+        np.zeros(room, portfolio.DECISION),
+        np.zeros(2, np.int64),
+    )
+
+
+def decide_all(world, ledger=None):
+    """Run `decide_many` to the end, from the start or from where a ledger stands."""
+    ledger = new_ledger(world) if ledger is None else ledger
+    portfolio.decide_many(
+        *(world.params, world.risk[0], ledger.book, ledger.desk[0], ledger.feeds),
+        *(world.bars, world.schedule, world.signals, world.scores, world.path, world.opens),
+        *(ledger.trades, ledger.decisions, ledger.n),
+    )
+    return ledger
+
+
+# ---------------------------------------------------------------- the same, compiled or not
+
+
+def digests():
+    """Digest the outputs of every compiled function over the same few hundred bars."""
+    out = {}
+    for per_unit in (4, 100):
+        prices = walk(11, 260, per_unit=per_unit, seams=2)
+        for kernel in KERNELS:
+            values, state = run_kernel(kernel, prices)
+            out[f"{kernel.name}/{per_unit}"] = values.tobytes() + state.tobytes()
+        for on in ("bar", "day"):
+            values, state = run_features(prices, on=on)
+            out[f"features/{on}/{per_unit}"] = values.tobytes() + state.tobytes()
+    sessions = draw_sessions()
+    minutes = draw_minutes(5, sessions, seams=2, n_max=300)
+    built = build(minutes, sessions, plan_of(15 * MINUTE_NS, with_path=True, mark_ns=5 * MINUTE_NS))
+    out["aggregate"] = b"".join(part.tobytes() for part in (*built[:3], built.state))
+    for seed in range(3):
+        world = draw_world(seed, n_symbols=2, n_max=150)
+        out[f"decide/{seed}"] = b"".join(part.tobytes() for part in (*world[:9], *decide_all(world)))
+    return {name: hashlib.sha256(data).hexdigest() for name, data in out.items()}
+
+
+if __name__ == "__main__":
+    print(json.dumps(digests()))
