@@ -30,7 +30,7 @@ from ibs_core.ledger import (
     trades_frame,
 )
 from ibs_core.market_data import BarSource
-from ibs_core.parameters import make_params, make_risk, make_rule
+from ibs_core.parameters import check_symbol, make_params, make_risk, make_rule
 from ibs_core.report.equity import PointCosts, equity_curve, value_open_positions
 from ibs_core.report.metrics import compute
 from ibs_core.schedule import Rule, make_schedule
@@ -134,6 +134,13 @@ def run_backtest(
         series = _read(source, symbols, wanted, strict=strict, progress=progress)
     traded = [symbols.get(root) for root in contracts.contracts if root in series]
     ordered = [series[symbol.root] for symbol in traded]
+    if not any(map(_has_traded_bar, traded, ordered)):
+        raise ConfigError(
+            "dates to trade",
+            expected="a session of the data",
+            found=f"none from {start or 'the first'} to {end or 'the last'}",
+            remedy="`ibs data check` tells which sessions there are",
+        )
     return _decide(traded, ordered, settings)
 
 
@@ -153,7 +160,7 @@ def check_settings(settings: Settings, contracts: ContractMap) -> list[str]:
 
     Raises
     ------
-    ConfigError, UnknownSymbolError
+    ConfigError
     """
     symbols = _Symbols(settings, contracts, start=None, end=None)
     for root in settings.symbols or ("ES",):
@@ -178,8 +185,8 @@ class _Symbols:
         self._made: dict[str, _Symbol] = {}
         self.mark_ns = 0
         self.scratch = Scratch()
-        for root in settings.symbols:
-            contracts.get(root)
+        for root, own in settings.symbols.items():
+            check_symbol(root, own.execute, contracts)
 
     def get(self, root: str) -> _Symbol:
         if root not in self._made:
@@ -294,6 +301,12 @@ def _checked(series: Series, symbol: _Symbol, *, strict: bool) -> Series:
     return _until(series, symbol)
 
 
+def _has_traded_bar(symbol: _Symbol, series: Series) -> bool:
+    dates = symbol.sessions.trade_date[series.bars["session"]]
+    rule = symbol.rule
+    return bool(np.any((dates >= rule.first_date) & (dates <= rule.last_date)))
+
+
 def _until(series: Series, symbol: _Symbol) -> Series:
     """Forget the bars of sessions after the last traded date."""
     dates = symbol.sessions.trade_date
@@ -333,7 +346,7 @@ def _decide(traded: Sequence[_Symbol], series: Sequence[Series], settings: Setti
         book,
         portfolio.new_desk()[0],
         feeds,
-        np.concatenate([_open_ended(item) for item in series]),
+        np.concatenate([item.bars for item in series]),
         np.concatenate(schedules),
         np.concatenate(seen),
         np.zeros(0),
@@ -362,15 +375,9 @@ def _observe(symbol: _Symbol, series: Series) -> tuple[Records, Records]:
         signal,
         np.zeros((0, features.N_FEATURES)),
     )
-    return schedule, signal
-
-
-def _open_ended(series: Series) -> Records:
-    """Let a bar that the data do not complete end never: it fills, but decides nothing."""
-    bars = series.bars.copy()
-    if not series.complete:
+    if not series.complete:  # it fills and protects, but decides nothing
         bars["end_ns"][-1] = NEVER
-    return bars
+    return schedule, signal
 
 
 def _feeds(traded: Sequence[_Symbol], series: Sequence[Series]) -> Records:

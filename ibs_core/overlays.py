@@ -26,13 +26,13 @@ class _Loader(yaml.SafeLoader):
     """Refuses a key that is written twice, of which YAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002  (the base class calls it so)
-        mapping = super().construct_mapping(node, deep=deep)
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
-        for i, key in enumerate(keys):
-            if key in keys[:i]:
-                mark = node.value[i][0].start_mark
-                raise yaml.MarkedYAMLError(problem=f"the key {key!r} twice", problem_mark=mark)
-        return mapping
+        seen: set[str] = set()
+        for key, _ in node.value:  # before the base class expands `<<`, which may be overridden
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                problem = f"the key {key.value!r} twice"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+            seen |= {key.value} if isinstance(key, yaml.ScalarNode) else set()
+        return super().construct_mapping(node, deep=deep)
 
 
 def read_overlay(path: Path) -> dict[str, Any]:

@@ -4,24 +4,71 @@ from __future__ import annotations
 
 import difflib
 from datetime import date
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ibs_core.bars import DAY_NS, MINUTE_NS, NEVER, TIMEFRAMES_NS
-from ibs_core.config import Costs, Distance, Members, Risk, Strategy
-from ibs_core.contracts import Contract
-from ibs_core.errors import ConfigError
+from ibs_core.config import Costs, Distance, Entry, Members, Risk, Strategy
+from ibs_core.errors import ConfigError, UnknownSymbolError
 from ibs_core.kernels import atr, features, ibs, pivots
 from ibs_core.portfolio import RISK
 from ibs_core.schedule import Rule, serves_flat_by
 from ibs_core.sessions import nominal_boundaries, regular_hours
 from ibs_core.signals import PARAMS
 
-__all__ = ["make_params", "make_risk", "make_rule"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ibs_core.contracts import Contract, ContractMap
+
+__all__ = ["check_symbol", "make_params", "make_risk", "make_rule"]
 
 _PIVOTS = {"none": 0, "inside": 1, "higher_high": 2}
 _EPOCH = date(1970, 1, 1)
+
+
+def check_symbol(root: str, execute: str | None, contracts: ContractMap) -> None:
+    """Refuse a name that the contract map does not hold, and to trade a contract of other prices.
+
+    Parameters
+    ----------
+    root : str
+    execute : str or None
+        The contract traded in its place; None: itself.
+    contracts : ContractMap
+
+    Raises
+    ------
+    ConfigError
+    """
+    where = f"symbols.{root}"
+    try:
+        contract = contracts.get(root)
+        where = f"symbols.{root}.execute"
+        executed = contracts.get(execute or root)
+    except UnknownSymbolError as error:
+        name = root if where == f"symbols.{root}" else str(execute)
+        remedy = (
+            f"did you mean {name.upper()!r}?"
+            if name.upper() in contracts.contracts
+            else error.remedy
+        )
+        raise ConfigError(
+            where, expected=error.expected, found=error.found, remedy=remedy
+        ) from None
+    full_size = contract.full_size or root
+    if contract.kind == "future" and (executed.full_size or executed.root) != full_size:
+        family = [
+            each.root
+            for each in contracts.contracts.values()
+            if full_size in (each.root, each.full_size)
+        ]
+        raise ConfigError(
+            where,
+            expected=f"a contract that has the prices of {root}, which are {', '.join(family)}",
+            found=repr(execute),
+        )
 
 
 def make_params(
@@ -66,7 +113,9 @@ def make_params(
     _write_exits(row, strategy)
     protective = (exits.protective.stop, exits.protective.target) if exits.protective else ()
     distances = (exits.stop, exits.target, *protective)
-    row["needs_atr"] = any(distance is not None and distance.atr is not None for distance in distances)
+    row["needs_atr"] = any(
+        distance is not None and distance.atr is not None for distance in distances
+    )
     _write_warmup(row, strategy)
     row["tick_nano"] = executed.tick_nano
     row["usd_per_point"] = quantity * executed.point_value_usd
@@ -220,8 +269,12 @@ def _refuse_idle_windows(
     length_ns = ((close - open_) % 1440 or 1440) * MINUTE_NS
     starts = np.concatenate([[0], nominal_boundaries(0, min(length_ns, DAY_NS), tf_ns)[:-1]])
     minutes = (open_ + starts // MINUTE_NS) % 1440
-    for i, (first, last) in enumerate(strategy.entry.windows):
-        if not np.any((minutes >= first) & (minutes < last)):
+    windows = strategy.entry.windows
+    idle = [not np.any((minutes >= first) & (minutes < last)) for first, last in windows]
+    if windows == Entry().windows and not all(idle):
+        return  # the published pair of windows: long bars may start in one of them only
+    for i, (first, last) in enumerate(windows):
+        if idle[i]:
             raise ConfigError(
                 f"{where}.entry.windows.{i} of {contract.root}",
                 expected=f"a window in which a {strategy.signal_bar} bar starts "

@@ -58,7 +58,9 @@ def walk(seed, n, *, per_unit=4, start=5000.0, seams=0, stride=20):
     up, down = rng.integers(0, stride, (2, n)) * (rng.random((2, n)) < 0.8)
     high, low = np.maximum(open_, close) + up, np.minimum(open_, close) - down
     ticks = np.stack([open_, high, low, close], axis=1)
-    at = tuple(sorted(int(s) for s in rng.choice(np.arange(1, n), min(seams, n - 1), replace=False)))
+    at = tuple(
+        sorted(int(s) for s in rng.choice(np.arange(1, n), min(seams, n - 1), replace=False))
+    )
     for s in at:
         ticks[s:] += int(rng.integers(-40, 41))
     return Prices(ticks, per_unit, at)
@@ -358,7 +360,9 @@ def build(minutes, sessions, plan, *, cuts=(), end=True, volume=True):
     bars, days = np.zeros(n_minutes + 2, BAR), np.zeros(n_minutes + 2, BAR)
     path, n = np.zeros(2 * n_minutes + 2, PATH), np.zeros(3, np.int64)
     state = aggregate.new_state()
-    switches = {0, *(np.flatnonzero(np.diff(minutes.contract)) + 1).tolist()} if n_minutes else set()
+    switches = (
+        {0, *(np.flatnonzero(np.diff(minutes.contract)) + 1).tolist()} if n_minutes else set()
+    )
     edges = sorted({*switches, *cuts, n_minutes})
     for start, stop in zip(edges[:-1], edges[1:], strict=True):
         state = snapshot(state)
@@ -414,10 +418,10 @@ def draw_params(rng):
             row[name] = np.nan
     row["ibs_low"], row["ibs_high"] = 0.0, rng.choice([0.3, 0.6, 1.0])
     row["exit_ibs_low"], row["exit_ibs_high"] = rng.choice([np.nan, 0.7]), 1.0
-    row["exit_bars"] = rng.choice([0, 1, 3])
+    row["exit_bars"] = rng.choice([0, 1, 6])
     row["cooldown_bars"] = rng.choice([0, 0, 2])
-    row["stop_percent"] = rng.choice([np.nan, 0.3])
-    row["target_percent"] = rng.choice([np.nan, 0.3])
+    row["stop_percent"] = rng.choice([np.nan, 0.05])
+    row["target_percent"] = rng.choice([np.nan, 0.05])
     row["protective_stop_percent"] = rng.choice([np.nan, 0.1, 0.4])
     row["protective_target_percent"] = rng.choice([np.nan, 0.1, 0.4])
     row["tick_nano"] = 250_000_000
@@ -429,7 +433,7 @@ def draw_risk(rng, max_positions):
     risk = np.zeros(1, portfolio.RISK)
     row = risk[0]
     row["max_positions"] = max_positions
-    row["daily_loss_usd"] = rng.choice([np.nan, 100.0, 1000.0])
+    row["daily_loss_usd"] = rng.choice([np.nan, 300.0, 3000.0])
     row["max_orders_per_minute"] = rng.choice([NEVER, 1, 2])
     row["no_entry_before_close_ns"] = rng.choice([-1, 90 * MINUTE_NS])
     row["by_score"] = rng.integers(0, 2)
@@ -549,7 +553,9 @@ def digests():
     out["aggregate"] = b"".join(part.tobytes() for part in (*built[:3], built.state))
     for seed in range(3):
         world = draw_world(seed, n_symbols=2, n_max=150)
-        out[f"decide/{seed}"] = b"".join(part.tobytes() for part in (*world[:9], *decide_all(world)))
+        out[f"decide/{seed}"] = b"".join(
+            part.tobytes() for part in (*world[:9], *decide_all(world))
+        )
     return {name: hashlib.sha256(data).hexdigest() for name, data in out.items()}
 
 

@@ -75,7 +75,8 @@ def backtest(
 ) -> None:
     """Back-test minute bars: trades, statistics and a report in a new run folder."""
     paths = options.paths_of(parquet, more)
-    span = (options.session_date(start, "--start"), options.session_date(end, "--end"))
+    span = options.span_of(start, end)
+    options.folder_of(out)
     silent = json_ or quiet
     from ibs_core.config import load_settings
 
@@ -87,7 +88,7 @@ def backtest(
     from ibs_core.market_data import open_bars
 
     contracts = load_contract_map(Path(settings.contract_map) if settings.contract_map else None)
-    roots = _roots(symbols, contracts)
+    roots = options.roots_of(symbols, contracts)
     source = open_bars(paths, contracts)
     outcome = _run(
         source, settings, contracts, roots=roots, span=span, strict=strict, silent=silent
@@ -98,22 +99,6 @@ def backtest(
         options.say_json({"run": str(folder), "stats": run.stats, "warnings": run.meta["warnings"]})
     elif not quiet:
         _print(run, folder)
-
-
-def _roots(symbols: str | None, contracts: ContractMap) -> list[str] | None:
-    from ibs_core.errors import ConfigError, UnknownSymbolError
-
-    if symbols is None:
-        return None
-    roots = [root.strip().upper() for root in symbols.split(",") if root.strip()]
-    try:
-        for root in roots:
-            contracts.get(root)
-    except UnknownSymbolError as error:
-        raise ConfigError(f"option --symbols: {error}") from None
-    if not roots:
-        raise ConfigError("option --symbols", expected="roots such as ES,NQ", found=repr(symbols))
-    return roots
 
 
 def _run(

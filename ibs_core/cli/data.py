@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from ibs_core.cli import options
-
-if TYPE_CHECKING:
-    from ibs_core.market_data import DataReport, Roll
 
 __all__ = ["data"]
 
@@ -28,7 +23,9 @@ def data() -> None:
 @click.option("--symbols", default=DEMO_ROOTS, show_default=True, help="Comma-separated roots.")
 @click.option("--start", default="2022-01-03", show_default=True, help="First session date.")
 @click.option("--end", default="2024-12-31", show_default=True, help="Last session date.")
-@click.option("--seed", type=int, default=7, show_default=True, help="The same seed makes the same bytes.")
+@click.option(
+    "--seed", type=int, default=7, show_default=True, help="The same seed makes the same bytes."
+)
 @click.option("--single-file", is_flag=True, help="One file for all symbols instead of one each.")
 @options.as_json
 @options.quiet
@@ -44,11 +41,13 @@ def sample(
     quiet: bool,
 ) -> None:
     """Write generated minute bars into the folder OUT: real hours and rolls, invented prices."""
+    from ibs_core.contracts import load_contract_map
     from ibs_core.research.sample_data import write_sample
 
-    roots = [root.strip().upper() for root in symbols.split(",") if root.strip()]
-    first, last = options.session_date(start, "--start"), options.session_date(end, "--end")
-    assert isinstance(first, date) and isinstance(last, date), "both options have defaults"
+    roots = options.roots_of(symbols, load_contract_map()) or []
+    first, last = options.span_of(start, end)
+    assert first is not None, "--start has a default"
+    assert last is not None, "--end has a default"
     with options.progress_bar("generating", len(roots), silent=json_ or quiet) as progress:
         files = write_sample(
             out,
@@ -74,19 +73,28 @@ def sample(
 @options.quiet
 def check(*, paths: tuple[Path, ...], strict: bool, json_: bool, quiet: bool) -> None:
     """Tell coverage, gaps, repairs, contracts and rolls of the bars in PATHS."""
+    from rich.console import Console
+
     from ibs_core import market_data
+    from ibs_core.cli.data_report import print_report, refuse
     from ibs_core.contracts import load_contract_map
 
     report = market_data.check(market_data.open_bars(paths, load_contract_map()))
     if json_:
         options.say_json(report.to_dict())
     elif not quiet:
-        _print_report(report)
-    report.refuse(strict=strict)
+        print_report(report, Console())
+    refuse(report, strict=strict)
 
 
 @data.command()
-@click.option("--parquet", "parquet", multiple=True, type=click.Path(path_type=Path), help="Bars: files, folders or globs.")
+@click.option(
+    "--parquet",
+    "parquet",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Bars: files, folders or globs.",
+)
 @click.argument("more", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]…")
 @click.option("--symbols", help="Comma-separated roots; default: all that the data hold.")
 @options.as_json
@@ -100,16 +108,20 @@ def rolls(
     quiet: bool,
 ) -> None:
     """List the rolls: when each contract gave way to the next, and the gap between them."""
+    from rich.console import Console
+
     from ibs_core import market_data
+    from ibs_core.cli.data_report import print_rolls
     from ibs_core.contracts import load_contract_map
 
-    source = market_data.open_bars(options.paths_of(parquet, more), load_contract_map())
-    roots = [root.strip().upper() for root in symbols.split(",")] if symbols else source.roots
-    found = [roll for root in roots for roll in market_data.rolls(source, root)]
+    contracts = load_contract_map()
+    wanted = options.roots_of(symbols, contracts)
+    source = market_data.open_bars(options.paths_of(parquet, more), contracts)
+    found = [roll for root in wanted or source.roots for roll in market_data.rolls(source, root)]
     if json_:
         options.say_json([roll.to_dict() for roll in found])
     elif not quiet:
-        _print_rolls(found)
+        print_rolls(found, Console())
 
 
 @data.command()
@@ -120,7 +132,12 @@ def features(*, json_: bool, quiet: bool) -> None:
     from ibs_core.kernels.features import REGISTRY
 
     rows = [
-        {"name": each.name, "formula": each.formula, "warmup": each.warmup, "of": "sessions" if each.daily else "bars"}
+        {
+            "name": each.name,
+            "formula": each.formula,
+            "warmup": each.warmup,
+            "of": "sessions" if each.daily else "bars",
+        }
         for each in REGISTRY
     ]
     if json_:
@@ -129,23 +146,3 @@ def features(*, json_: bool, quiet: bool) -> None:
     width = max(len(str(row["name"])) for row in rows)
     for row in rows if not quiet else []:
         click.echo(f"{row['name']:<{width}}  {row['warmup']:>3} {row['of']:<8}  {row['formula']}")
-
-
-def _print_rolls(found: list[Roll]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("symbol", "from", "to", "seam (UTC)", "old close", "new open", "gap", title="rolls")
-    for roll in found:
-        facts = roll.to_dict()
-        numbers = (f"{roll.old_close:g}", f"{roll.new_open:g}", f"{roll.gap:+g}")
-        table.add_row(roll.root, roll.old, roll.new, str(facts["seam"]), *numbers)
-    Console().print(table if found else "no roll: each symbol holds one contract")
-
-
-def _print_report(report: DataReport) -> None:
-    from rich.console import Console
-
-    console = Console()
-    for line in report.lines():
-        console.print(line, highlight=False)

@@ -5,6 +5,7 @@ Modules of subcommands are imported when they are called, so that help is instan
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -38,9 +39,12 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a subcommand."""
-        del ctx
         if cmd_name not in self._lazy:
-            return None
+            if cmd_name.startswith("-") or ctx.resilient_parsing:
+                return None
+            near = difflib.get_close_matches(cmd_name, self._lazy, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self._lazy)}"
+            raise click.UsageError(f"no such command {cmd_name!r}; {hint}", ctx)
         module, _, attribute = self._lazy[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
@@ -55,8 +59,14 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     lazy={
-        "backtest": ("ibs_core.cli.backtest:backtest", "Back-test minute bars, write trades and a report."),
-        "data": ("ibs_core.cli.data:data", "Make sample data; check, describe and list what bars hold."),
+        "backtest": (
+            "ibs_core.cli.backtest:backtest",
+            "Back-test minute bars, write trades and a report.",
+        ),
+        "data": (
+            "ibs_core.cli.data:data",
+            "Make sample data; check, describe and list what bars hold.",
+        ),
         "config": ("ibs_core.cli.config:config", "Show or validate a configuration."),
     },
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -72,14 +82,17 @@ def run() -> None:
         cli(standalone_mode=False)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        click.echo(f"error: {_in_house_style(error)}", err=True)
         sys.exit(error.exit_code)
     except IbsError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; nothing was written", err=True)
+        click.echo("interrupted; nothing half-written is left", err=True)
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -87,3 +100,10 @@ def run() -> None:
     except MemoryError:
         click.echo("error: out of memory; pass fewer symbols with --symbols", err=True)
         sys.exit(3)
+
+
+def _in_house_style(error: click.ClickException) -> str:
+    text = error.format_message().rstrip(".").replace(". Did you mean", "; did you mean")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    more = f"; `{context.command_path} --help` tells more" if context else ""
+    return f"{text[:1].lower()}{text[1:]}{more}"

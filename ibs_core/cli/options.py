@@ -4,24 +4,43 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ibs_core.errors import ConfigError
+from ibs_core.errors import ConfigError, EnvironmentFault
 
-__all__ = ["as_json", "compile_notice", "config_files", "paths_of", "progress_bar", "quiet", "say_json", "session_date"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ibs_core.contracts import ContractMap
+
+__all__ = [
+    "as_json",
+    "compile_notice",
+    "config_files",
+    "folder_of",
+    "paths_of",
+    "progress_bar",
+    "quiet",
+    "roots_of",
+    "say_json",
+    "span_of",
+]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def as_json(function: _F) -> _F:
     """Add ``--json``."""
-    return click.option("--json", "json_", is_flag=True, help="Print one JSON document instead of tables.")(function)
+    return click.option(
+        "--json", "json_", is_flag=True, help="Print one JSON document instead of tables."
+    )(function)
 
 
 def quiet(function: _F) -> _F:
@@ -48,14 +67,60 @@ def paths_of(parquet: Sequence[Path], more: Sequence[Path]) -> list[Path]:
     return paths
 
 
-def session_date(text: str | None, option: str) -> date | None:
-    """Read a session date."""
+def roots_of(symbols: str | None, contracts: ContractMap) -> list[str] | None:
+    """Read ``--symbols``: roots of the contract map, each once; None when it is not given."""
+    if symbols is None:
+        return None
+    roots = [root.strip().upper() for root in symbols.split(",") if root.strip()]
+    if not roots:
+        raise ConfigError("option --symbols", expected="roots such as ES,NQ", found=repr(symbols))
+    for root in roots:
+        if root not in contracts.contracts:
+            error = contracts.unknown(root)
+            raise ConfigError(
+                "option --symbols", expected=error.expected, found=error.found, remedy=error.remedy
+            )
+    return list(dict.fromkeys(roots))
+
+
+def span_of(start: str | None, end: str | None) -> tuple[date | None, date | None]:
+    """Read ``--start`` and ``--end``, session dates, both included."""
+    first, last = _session_date(start, "--start"), _session_date(end, "--end")
+    if first and last and first > last:
+        raise ConfigError(
+            "options --start and --end",
+            expected="a start at or before the end",
+            found=f"{first} to {last}",
+        )
+    return first, last
+
+
+def folder_of(path: Path) -> Path:
+    """Check ``--out`` before the work, not after it."""
+    existing = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if not existing.is_dir():
+        found, remedy = f"the file {str(existing)!r}", "give a folder"
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        found, remedy = f"no permission to write into {str(existing)!r}", "change its owner or mode"
+    else:
+        return path
+    raise EnvironmentFault(
+        f"option --out {str(path)!r}",
+        expected="a folder that may be written",
+        found=found,
+        remedy=remedy,
+    )
+
+
+def _session_date(text: str | None, option: str) -> date | None:
     if text is None:
         return None
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise ConfigError(f"option {option}", expected="a date such as 2025-03-31", found=repr(text)) from None
+        raise ConfigError(
+            f"option {option}", expected="a date such as 2025-03-31", found=repr(text)
+        ) from None
 
 
 def say_json(document: Any) -> None:
@@ -72,7 +137,9 @@ def compile_notice(*, silent: bool) -> None:
 
 
 @contextlib.contextmanager
-def progress_bar(title: str, total: int | None, *, silent: bool) -> Iterator[Callable[[str, int], None]]:
+def progress_bar(
+    title: str, total: int | None, *, silent: bool
+) -> Iterator[Callable[[str, int], None]]:
     """Show progress on a terminal; nothing elsewhere.
 
     Parameters
@@ -91,9 +158,20 @@ def progress_bar(title: str, total: int | None, *, silent: bool) -> Iterator[Cal
         yield lambda _what, _rows: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=total)
         yield lambda what, rows: bar.update(task, advance=rows, description=f"{title} {what}")

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
+
+import polars as pl
 
 from ibs_core.errors import DataError, EnvironmentFault
 from ibs_core.market_data.dbn import ZSTD_MAGIC, DbnBars
@@ -24,8 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from collections.abc import Set as AbstractSet
     from pathlib import Path
-
-    import polars as pl
 
     from ibs_core.contracts import ContractMap
 
@@ -63,6 +64,10 @@ def open_bars(paths: Sequence[Path | str], contracts: ContractMap) -> BarSource:
     empty = [str(file.path) for start, file in starts if start is None]
     source.skipped.update(dict.fromkeys(empty, "file without rows"))
     return source
+
+
+_SLICES: Final = 8
+"""A batch of more pieces than this alternates between symbols; contracts that roll make a few."""
 
 
 @dataclass(slots=True)
@@ -263,12 +268,15 @@ class BarSource:
 
 
 def _parts(batch: pl.DataFrame) -> list[pl.DataFrame]:
-    """Cut a batch into contracts; nearly always it is one, and a comparison is all it costs."""
-    symbol = batch["symbol"]
+    """Cut a batch into contracts: slices where one follows another, a partition where they alternate."""
     keys = ["symbol", "instrument_id"] if "instrument_id" in batch.columns else ["symbol"]
-    if symbol.null_count() == 0 and all((batch[key] == batch[key][0]).all() for key in keys):
-        return [batch]
-    return batch.partition_by(keys, maintain_order=True)
+    changed = pl.repeat(value=False, n=max(batch.height - 1, 0), dtype=pl.Boolean, eager=True)
+    for key in keys:
+        changed |= batch[key].slice(1).ne_missing(batch[key].slice(0, batch.height - 1))
+    starts = [0, *(changed.arg_true() + 1).to_list()]
+    if len(starts) > _SLICES:
+        return batch.partition_by(keys, maintain_order=True)
+    return [batch.slice(first, stop - first) for first, stop in pairwise([*starts, batch.height])]
 
 
 def _open(path: Path) -> BarFile:
