@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ibs_core.contracts import Contract
 from ibs_core.portfolio import BLOCKS, ENTRY
 from ibs_core.positions import LEAVING, OPEN, REASONS
 from ibs_core.report.equity import MARKS, OpenPosition, PointCosts
 from ibs_core.report.run import BARS, DECISIONS, TRADES
-from ibs_core.series import Series
-from ibs_core.sessions import Sessions
 from ibs_core.signals import FIRST_FILTER, GATES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ibs_core.contracts import Contract
+    from ibs_core.series import Series
+    from ibs_core.sessions import Sessions
 
 __all__ = [
     "Line",
@@ -24,6 +28,7 @@ __all__ = [
     "decisions_frame",
     "marks_frame",
     "open_positions",
+    "refused_counts",
     "trades_frame",
 ]
 
@@ -164,6 +169,26 @@ def blocked_counts(gates: NDArray[np.int64], filters: Sequence[str]) -> dict[str
         for code, count in zip(codes.tolist(), counts.tolist(), strict=True)
         if code in names
     }
+
+
+def refused_counts(decisions: pl.DataFrame, root: str) -> dict[str, int]:
+    """Count the candidates of a symbol that the slice refused.
+
+    Parameters
+    ----------
+    decisions : polars.DataFrame
+        Schema `DECISIONS`.
+    root : str
+
+    Returns
+    -------
+    dict of str to int
+        By reason, in the order of the rules; reasons that refused nothing are left out.
+    """
+    entries = decisions.filter((pl.col("symbol") == root) & (pl.col("action") == "entry"))
+    found = dict(entries["reason"].value_counts().iter_rows())
+    named = ((block, found.get(f"blocked:{block}", 0)) for block in BLOCKS)
+    return {block: count for block, count in named if count}
 
 
 def marks_frame(series: Series, sessions: Sessions, first_date: int) -> pl.DataFrame:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ibs_core.bars import BAR, NEVER, PATH
 from ibs_core.kernels import aggregate
-from ibs_core.market_data import MinuteRun
-from ibs_core.sessions import Sessions
+
+if TYPE_CHECKING:
+    from ibs_core.market_data import MinuteRun
+    from ibs_core.sessions import Sessions
 
 __all__ = ["Series", "SeriesBuilder"]
 
 Records = NDArray[np.void]
 _NO_VOLUME = np.zeros(0)
+CHUNK = 16_384
+"""Minutes taken in one compiled call, so that the room for their bars stays in the cache."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +94,7 @@ class SeriesBuilder:
             False when a minute breaks a law of minute bars; the builder is then of no further use.
         """
         state, opens, closes = self._state[0], self._sessions.open_ns, self._sessions.close_ns
-        bars, days, path, n = self._scratch.room(len(run.ts_ns))
+        bars, days, path, n = self._scratch.room()
         if not self._instruments or run.contract_id != state["contract"]:
             aggregate.switch_contract(
                 state,
@@ -103,24 +108,30 @@ class SeriesBuilder:
                 n,
             )
             self._instruments.append(run.instrument)
-        irregular = aggregate.step(
-            state,
-            self._plan[0],
-            opens,
-            closes,
-            run.ts_ns,
-            run.open,
-            run.high,
-            run.low,
-            run.close,
-            _NO_VOLUME if run.volume is None else run.volume,
-            bars,
-            days,
-            path,
-            n,
-        )
         self._take(bars, days, path, n)
-        return bool(irregular < 0)
+        for first in range(0, len(run.ts_ns), CHUNK):
+            part = slice(first, first + CHUNK)
+            bars, days, path, n = self._scratch.room()
+            irregular = aggregate.step(
+                state,
+                self._plan[0],
+                opens,
+                closes,
+                run.ts_ns[part],
+                run.open[part],
+                run.high[part],
+                run.low[part],
+                run.close[part],
+                _NO_VOLUME if run.volume is None else run.volume[part],
+                bars,
+                days,
+                path,
+                n,
+            )
+            self._take(bars, days, path, n)
+            if irregular >= 0:
+                return False
+        return True
 
     def finish(self) -> Series:
         """Close the series.
@@ -129,7 +140,7 @@ class SeriesBuilder:
         -------
         Series
         """
-        bars, days, path, n = self._scratch.room(1)
+        bars, days, path, n = self._scratch.room()
         complete = aggregate.finish(self._state[0], bars, days, n)
         self._take(bars, days, path, n)
         state = self._state[0]
@@ -150,20 +161,16 @@ class SeriesBuilder:
 
 
 class Scratch:
-    """Room for the bars of one run, kept between runs: freshly touched memory is slow."""
+    """Room for what one chunk of minutes can produce, used again and again: fresh memory is slow."""
 
     def __init__(self) -> None:
-        self._bars = np.zeros(0, BAR)
-        self._days = np.zeros(0, BAR)
-        self._path = np.zeros(0, PATH)
+        self._bars = np.zeros(CHUNK + 2, BAR)
+        self._days = np.zeros(CHUNK + 2, BAR)
+        self._path = np.zeros(2 * CHUNK + 2, PATH)
         self._n = np.zeros(3, np.int64)
 
-    def room(self, n_minutes: int) -> tuple[Records, Records, Records, NDArray[np.int64]]:
-        """Return arrays that hold whatever ``n_minutes`` can produce, and zeroed counts."""
-        if len(self._bars) < n_minutes + 2:
-            self._bars = np.zeros(n_minutes + 2, BAR)
-            self._days = np.zeros(n_minutes + 2, BAR)
-            self._path = np.zeros(2 * n_minutes + 2, PATH)
+    def room(self) -> tuple[Records, Records, Records, NDArray[np.int64]]:
+        """Return bars, days, path minutes and their zeroed counts."""
         self._n[:] = 0
         return self._bars, self._days, self._path, self._n
 

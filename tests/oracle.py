@@ -587,12 +587,12 @@ class Backtest:
 
     def failed_slice_gate(self, symbol, now, leaving):
         """Name the first gate of the slice that refuses a candidate."""
-        if symbol.position is not None:
+        if symbol.position is not None and symbol.position.exit_reason is None:
             return "position"
-        if symbol.order is not None:
-            return "pending"
         if symbol.root in leaving:
             return "exit"
+        if symbol.position is not None or symbol.order is not None:
+            return "pending"
         if symbol.last_exit is not None:
             closes = symbol.own_closes_since(symbol.last_exit, now)
             if 1 <= closes <= symbol.cooldown_bars:

@@ -8,7 +8,7 @@ import polars as pl
 from oracle import run
 from naive import Session
 
-from ibs_core.backtest import run_backtest
+from ibs_core.outcome import run_backtest
 from ibs_core.config import Settings, load_settings
 from ibs_core.contracts import load_contract_map
 from ibs_core.market_data import open_bars

@@ -456,7 +456,7 @@ def draw_world(seed, *, n_symbols=3, max_positions=None, density=0.08, n_max=Non
             seams=int(rng.integers(0, 3)),
             n_max=n_max,
         )
-        built = build(minutes, sessions, plan_of(tf_ns, with_path=True, mark_ns=5 * MINUTE_NS))
+        built = build(minutes, sessions, plan_of(tf_ns, with_path=True, mark_ns=MINUTE_NS))
         params = draw_params(rng)
         flat_by = [None, 14 * 60][int(rng.integers(2))]
         seams = built.bars["seam_ns"][built.bars["seam_ns"] > 0]

@@ -16,10 +16,10 @@ from ibs_core.cli import options
 if TYPE_CHECKING:
     from datetime import date
 
-    from ibs_core.backtest import Outcome
     from ibs_core.config import Settings
     from ibs_core.contracts import ContractMap
     from ibs_core.market_data import BarSource
+    from ibs_core.outcome import Outcome
     from ibs_core.report.run import Run
 
 __all__ = ["backtest"]
@@ -111,7 +111,7 @@ def _run(
     strict: bool,
     silent: bool,
 ) -> Outcome:
-    from ibs_core.backtest import run_backtest
+    from ibs_core.outcome import run_backtest
 
     with options.progress_bar("reading", None, silent=silent) as progress:
         return run_backtest(

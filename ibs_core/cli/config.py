@@ -37,9 +37,9 @@ def show(*, config: tuple[Path, ...], json_: bool, quiet: bool) -> None:
 @options.quiet
 def validate(*, config: tuple[Path, ...], json_: bool, quiet: bool) -> None:
     """Check every key, value, symbol, filter and time; exit 2 with the fault, 0 when all hold."""
-    from ibs_core.backtest import check_settings
     from ibs_core.config import load_settings
     from ibs_core.contracts import load_contract_map
+    from ibs_core.universe import check_settings
 
     settings = load_settings(config)
     contracts = load_contract_map(Path(settings.contract_map) if settings.contract_map else None)

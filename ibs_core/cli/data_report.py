@@ -114,12 +114,12 @@ def refuse(report: DataReport, *, strict: bool) -> None:
 
 
 def _coverage(roots: Iterable[RootReport]) -> Table:
-    head = ["Symbol", "First (UTC)", "Last (UTC)", "Bars", "Width", "Sessions", "Missing"]
+    head = ["Symbol", "From", "To", "Bars", "Width", "Sessions", "Missing"]
     rows = (
         [
             root.root,
-            _minute(root.first_ns),
-            _minute(root.last_ns),
+            _minute(root.first_ns)[:10],
+            _minute(root.last_ns)[:10],
             f"{root.rows:,}",
             f"{root.base_ns // 10**9:,} s",
             f"{root.sessions:,}",

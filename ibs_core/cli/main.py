@@ -79,7 +79,7 @@ def cli() -> None:
 def run() -> None:
     """Run the command line; exit 0 ok, 1 finding in the data, 2 usage, 3 environment, 130 interrupted."""
     try:
-        cli(standalone_mode=False)
+        cli(prog_name="ibs", standalone_mode=False)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -260,9 +260,9 @@ def step(
         if state["has_bar"] == 0 or ts[i] >= state["bar"]["end_ns"]:
             if state["has_bar"] == 1:
                 _emit_bar(state, bars, days, n)
+            if state["has_day"] == 1 and ts[i] >= state["close_ns"]:
+                _emit_day(state, days, n)  # before any bar outside the calendar ends
             if ts[i] >= state["next_open_ns"] or state["session"] < 0:
-                if state["has_day"] == 1:
-                    _emit_day(state, days, n)
                 _enter_session(state, opens, closes, ts[i])
             _open_bar(state, plan, ts[i], open_[i])
         state["minute_ns"] = ts[i]

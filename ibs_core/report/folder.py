@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import secrets
@@ -145,15 +146,18 @@ def _publish(run: Run, hidden: Path, out: Path) -> Path:
 
 def _write_frame(frame: pl.DataFrame, path: Path) -> None:
     # Every setting that shapes the bytes stands here, so that a new default cannot change them.
+    # Encoded in memory, so that a full disk is an OSError of our own and not Polars' transport error.
+    encoded = io.BytesIO()
+    frame.rechunk().write_parquet(
+        encoded,
+        compression="zstd",
+        compression_level=3,
+        statistics=True,
+        row_group_size=65_536,
+        data_page_size=1_048_576,
+    )
     with path.open("wb") as file:
-        frame.rechunk().write_parquet(
-            file,
-            compression="zstd",
-            compression_level=3,
-            statistics=True,
-            row_group_size=65_536,
-            data_page_size=1_048_576,
-        )
+        file.write(encoded.getbuffer())
         file.flush()
         os.fsync(file.fileno())
 

@@ -1,0 +1,132 @@
+"""The traded symbols: what is fixed for each before any bar is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibs_core.parameters import check_symbol, make_params, make_rule
+from ibs_core.sessions import Sessions, load_sessions
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from ibs_core.config import Settings, Strategy
+    from ibs_core.contracts import Contract, ContractMap
+    from ibs_core.schedule import Rule
+
+__all__ = ["Symbol", "Universe", "check_settings"]
+
+Records = NDArray[np.void]
+_FIRST_NS, _LAST_NS = (
+    int(np.datetime64(f"{year}-01-01", "ns").astype(np.int64)) for year in (2006, 2035)
+)
+
+
+@dataclass(slots=True, eq=False)
+class Symbol:
+    """One traded symbol.
+
+    Attributes
+    ----------
+    root : str
+    strategy : Strategy
+    contract, executed : Contract
+        The contract whose bars decide, and the one that is traded.
+    quantity : int
+    sessions : Sessions
+    params : (1,) signals.PARAMS
+    rule : Rule
+    warnings : list of str
+        What a reader of the result must know.
+    """
+
+    root: str
+    strategy: Strategy
+    contract: Contract
+    executed: Contract
+    quantity: int
+    sessions: Sessions
+    params: Records
+    rule: Rule
+    warnings: list[str] = field(default_factory=list)
+
+
+def check_settings(settings: Settings, contracts: ContractMap) -> list[str]:
+    """Check what only the contract map and the calendar can tell of settings.
+
+    Parameters
+    ----------
+    settings : Settings
+    contracts : ContractMap
+
+    Returns
+    -------
+    list of str
+        The symbols that the settings name, each of which could be traded. When they name none, the
+        rule is checked against ES.
+
+    Raises
+    ------
+    ConfigError
+    """
+    symbols = Universe(settings, contracts, start=None, end=None)
+    for root in settings.symbols or ("ES",):
+        symbols.get(root)
+    return list(settings.symbols)
+
+
+class Universe:
+    """Symbols made on first sight: the data decide which there are."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        contracts: ContractMap,
+        *,
+        start: date | None,
+        end: date | None,
+    ) -> None:
+        self._settings = settings
+        self._contracts = contracts
+        self._span = (start, end)
+        self._made: dict[str, Symbol] = {}
+        for root, own in settings.symbols.items():
+            check_symbol(root, own.execute, contracts)
+
+    def get(self, root: str) -> Symbol:
+        """Return a symbol, made on first sight.
+
+        Parameters
+        ----------
+        root : str
+
+        Returns
+        -------
+        Symbol
+        """
+        if root not in self._made:
+            self._made[root] = self._make(root)
+        return self._made[root]
+
+    def _make(self, root: str) -> Symbol:
+        settings, contract = self._settings, self._contracts.get(root)
+        own = settings.symbols.get(root)
+        strategy = settings.strategy_of(root)
+        executed = self._contracts.get(own.execute) if own and own.execute else contract
+        quantity = own.quantity if own else 1
+        where = f"symbols.{root}.strategy" if own and own.strategy else "strategy"
+        group = contract.session
+        return Symbol(
+            root,
+            strategy,
+            contract,
+            executed,
+            quantity,
+            load_sessions(group, _FIRST_NS, _LAST_NS),
+            make_params(strategy, executed, quantity=quantity, costs=settings.costs, where=where),
+            make_rule(strategy, contract, start=self._span[0], end=self._span[1], where=where),
+        )

@@ -1,0 +1,452 @@
+"""The laws of positions and of the book, over random small worlds, and `decide` as live calls it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import numpy as np
+import pytest
+import worlds
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from worlds import Ledger, decide_all, draw_world, new_ledger, snapshot
+
+from ibs_core import portfolio, positions
+from ibs_core.bars import NEVER
+from ibs_core.portfolio import ENTRY, EXIT, TAKEN
+from ibs_core.positions import (
+    ENTERING,
+    FLAT,
+    LEAVING,
+    OPEN,
+    PROTECTIVE_STOP,
+    PROTECTIVE_TARGET,
+    ROLL_EXIT,
+)
+
+SEEDS = st.integers(0, 2**31)
+PROTECTIVE = (PROTECTIVE_STOP, PROTECTIVE_TARGET)
+
+
+# ---------------------------------------------------------------- a driver as live would be
+
+
+class Driver:
+    """Feed `decide` from a queue of events: seams, first minutes, minutes of the path, closes.
+
+    It shares no code with `decide_many`: each symbol has one list of events in order of time.
+    """
+
+    def __init__(self, world):
+        self.world = world
+        self.ledger = new_ledger(world)
+        self.banked = np.zeros(len(world.params))  # realised in sessions that are over
+        self.queues = [self._events(i) for i in range(len(world.params))]
+        self.bar_open = [0] * len(world.params)
+        self.after_slice = []
+
+    def _events(self, i):
+        world, feed = self.world, self.world.feeds[i]
+        out = []
+        for k in range(feed["bar"], feed["stop"]):
+            bar = world.bars[k]
+            if bar["seam_ns"]:
+                out.append((int(bar["seam_ns"]), 0, k))
+            out.append((int(bar["first_ns"]), 1, k))
+            start = feed["path_offset"]
+            for j in range(start + bar["path_start"], start + bar["path_stop"]):
+                out.append((int(world.path[j]["ts_ns"]), 2, (k, j)))
+        return sorted(out)
+
+    def slices(self):
+        return sorted({int(end) for end in self.world.bars["end_ns"] if end < NEVER})
+
+    def run(self):
+        for time_ns in self.slices():
+            self.take(time_ns)
+        for i in range(len(self.queues)):
+            self._settle(i, NEVER)
+            if self.ledger.book[i]["status"] == ENTERING:
+                self.ledger.book[i]["status"] = FLAT
+        return self.ledger
+
+    def take(self, time_ns):
+        ledger, world = self.ledger, self.world
+        slices = np.zeros(len(self.queues), portfolio.SLICE)
+        for i in range(len(self.queues)):
+            self._settle(i, time_ns)
+            position = ledger.book[i]
+            if position["status"] == ENTERING and time_ns > position["expire_ns"]:
+                position["status"] = FLAT
+            self._enter_session(i, time_ns)
+            slices[i]["in_bar"] = self.bar_open[i]
+            self._close(i, time_ns, slices[i])
+        portfolio.decide(
+            *(time_ns, world.params, world.risk[0], ledger.book, ledger.desk[0], slices),
+            *(ledger.decisions, ledger.n),
+        )
+        self.after_slice.append((time_ns, ledger.book.copy()))
+
+    def _close(self, i, time_ns, now):
+        world, feed = self.world, self.world.feeds[i]
+        own = slice(feed["bar"], feed["stop"])
+        at = np.flatnonzero(world.bars["end_ns"][own] == time_ns)
+        if not len(at):
+            return
+        k = feed["bar"] + int(at[0])
+        bar, signal, laid = world.bars[k], world.signals[k], world.schedule[k]
+        values = [
+            bar["close"],
+            bar["high"],
+            bar["low"],
+            signal["ibs"],
+            signal["atr"],
+            signal["gate"],
+        ]
+        values += [world.scores[k], laid["flats_end"], laid["in_roll"], laid["expire_ns"]]
+        now[()] = (1, self.bar_open[i], *values, laid["close_left_ns"])
+        self.bar_open[i] = 0
+
+    def _settle(self, i, time_ns):
+        while self.queues[i] and self.queues[i][0][0] < time_ns:
+            ts_ns, kind, at = self.queues[i].pop(0)
+            (self._seam, self._first_minute, self._minute)[kind](i, ts_ns, at)
+
+    def _seam(self, i, ts_ns, at):
+        ledger, position = self.ledger, self.ledger.book[i]
+        self._enter_session(i, ts_ns)
+        params, trades, n = self.world.params[i], ledger.trades, ledger.n
+        if positions.cross_seam(params, position, ts_ns, trades, n):
+            self._exit(i, ts_ns, ROLL_EXIT)
+
+    def _first_minute(self, i, ts_ns, k):
+        self.bar_open[i] = 1
+        self._enter_session(i, ts_ns)
+        bar, flats = self.world.bars[k], self.world.schedule[k]["flats_first"]
+        self._fill(i, bar["contract"], ts_ns, bar["open"], flats)
+
+    def _minute(self, i, ts_ns, at):
+        k, j = at
+        ledger, position, minute = self.ledger, self.ledger.book[i], self.world.path[j]
+        if position["status"] == LEAVING:
+            self._enter_session(i, ts_ns)
+            self._fill(i, self.world.bars[k]["contract"], ts_ns, minute["open"], 0)
+        if position["status"] == OPEN:
+            params, trades, n = self.world.params[i], ledger.trades, ledger.n
+            reason = positions.protect(params, position, minute, trades, n)
+            if reason:
+                self._exit(i, ts_ns, reason)
+        position["mark"] = minute["close"]
+
+    def _fill(self, i, contract, ts_ns, price, flats):
+        ledger = self.ledger
+        positions.fill(
+            *(self.world.params[i], ledger.book[i], i, contract, ts_ns, price, flats),
+            *(ledger.trades, ledger.n),
+        )
+
+    def _exit(self, i, time_ns, reason):
+        ledger = self.ledger
+        score = ledger.book[i]["trade"]["score"]
+        ledger.decisions[ledger.n[1]] = (time_ns, i, EXIT, reason, score)
+        ledger.n[1] += 1
+
+    def _enter_session(self, i, ts_ns):
+        feed, position = self.world.feeds[i], self.ledger.book[i]
+        opens = self.world.opens[feed["session"] : feed["session_stop"]]
+        session = feed["session"] + max(int(np.searchsorted(opens, ts_ns, side="right")) - 1, 0)
+        if position["session"] != session:
+            self.banked[i] += position["realised_usd"]
+            position["realised_usd"] = 0.0
+            position["session"] = session
+
+
+# ---------------------------------------------------------------- one decision at a time
+
+
+@settings(max_examples=25)
+@given(seed=SEEDS)
+def test_decide_called_slice_by_slice_gives_what_decide_many_gives(seed):
+    world = draw_world(seed)
+    whole, driven = decide_all(world), Driver(world).run()
+    for name in ("book", "desk", "trades", "decisions", "n"):
+        assert getattr(whole, name).tobytes() == getattr(driven, name).tobytes(), name
+
+
+@settings(max_examples=25)
+@given(seed=SEEDS, data=st.data())
+def test_a_replay_that_is_cut_at_any_slice_and_resumed_gives_the_same_ledger(seed, data):
+    world = draw_world(seed)
+    whole = decide_all(world)
+    ends = np.unique(world.bars["end_ns"])
+    stop = data.draw(st.integers(0, len(ends[ends < NEVER])))
+    ledger = Ledger(*(snapshot(part) for part in take_slices(world, stop)))
+    resumed = decide_all(world, ledger)
+    assert worlds.same(whole, resumed)
+
+
+def take_slices(world, stop):
+    """Do the first `stop` turns of `decide_many`, with its own compiled parts."""
+    ledger = new_ledger(world)
+    slices = np.zeros(len(world.params), portfolio.SLICE)
+    for _ in range(stop):
+        ahead = [
+            world.bars[feed["bar"]]["end_ns"] for feed in ledger.feeds if feed["bar"] < feed["stop"]
+        ]
+        time_ns = int(min(ahead))
+        for i in range(len(slices)):
+            portfolio._settle(
+                *(time_ns, world.params[i], ledger.book[i], i, ledger.feeds[i], world.bars),
+                *(
+                    world.schedule,
+                    world.path,
+                    world.opens,
+                    ledger.trades,
+                    ledger.decisions,
+                    ledger.n,
+                ),
+            )
+        for i in range(len(slices)):
+            portfolio._read_slice(
+                *(time_ns, ledger.feeds[i], world.bars, world.schedule, world.signals),
+                *(world.scores, slices[i]),
+            )
+        portfolio.decide(
+            *(time_ns, world.params, world.risk[0], ledger.book, ledger.desk[0], slices),
+            *(ledger.decisions, ledger.n),
+        )
+    return ledger
+
+
+@settings(max_examples=15)
+@given(seed=SEEDS, data=st.data())
+def test_later_bars_never_change_an_earlier_decision(seed, data):
+    world = draw_world(seed)
+    ends = np.unique(world.bars["end_ns"])
+    cut = int(data.draw(st.sampled_from(ends.tolist())))
+    changed = world._replace(signals=world.signals.copy(), bars=world.bars.copy())
+    late = world.bars["end_ns"] > cut
+    changed.signals["gate"][late] = 1
+    for name in ("high", "low", "close"):
+        changed.bars[name][late & (world.bars["first_ns"] >= cut)] += 100.0
+    for old, new in zip(decide_all(world).rows(), decide_all(changed).rows(), strict=True):
+        time = "exit_ns" if "exit_ns" in old.dtype.names else "time_ns"
+        upto = cut if time == "time_ns" else cut - 1
+        assert old[old[time] <= upto].tobytes() == new[new[time] <= upto].tobytes()
+
+
+def test_deciding_writes_neither_rules_nor_bars_nor_signals():
+    world = draw_world(5)
+    before = [part.tobytes() for part in world[:9]]
+    decide_all(world)
+    assert [part.tobytes() for part in world[:9]] == before
+
+
+# ---------------------------------------------------------------- the laws of the book
+
+
+def driven(seed, **keywords):
+    world = draw_world(seed, **keywords)
+    driver = Driver(world)
+    trades, decisions = driver.run().rows()
+    return world, driver, trades, decisions
+
+
+@settings(max_examples=25)
+@given(seed=SEEDS, limit=st.integers(0, 4))
+def test_open_and_pending_positions_never_exceed_the_limit(seed, limit):
+    _, driver, _, decisions = driven(seed, n_symbols=4, max_positions=limit)
+    held = [int((book["status"] != FLAT).sum()) for _, book in driver.after_slice]
+    assert max(held) <= limit
+    if limit == 0:
+        assert not (decisions["reason"][decisions["action"] == ENTRY] == TAKEN).any()
+
+
+@settings(max_examples=25)
+@given(seed=SEEDS)
+def test_orders_of_a_minute_never_exceed_their_limit_by_an_entry(seed):
+    world, _, _, decisions = driven(seed, n_symbols=4)
+    orders = decisions[
+        ((decisions["action"] == ENTRY) & (decisions["reason"] == TAKEN))
+        | ((decisions["action"] == EXIT) & ~np.isin(decisions["reason"], PROTECTIVE))
+    ]
+    at_slice = np.isin(orders["time_ns"], world.bars["end_ns"])
+    orders = orders[at_slice]
+    for order in orders[orders["action"] == ENTRY]:
+        age = order["time_ns"] - orders["time_ns"]
+        entries = ((age >= 0) & (age < worlds.MINUTE_NS) & (orders["action"] == ENTRY)).sum()
+        assert entries <= world.risk[0]["max_orders_per_minute"]
+
+
+@settings(max_examples=25)
+@given(seed=SEEDS)
+def test_no_symbol_is_entered_in_the_slice_of_its_own_exit(seed):
+    _, _, _, decisions = driven(seed)
+    decided = ~np.isin(decisions["reason"], PROTECTIVE) & (decisions["action"] == EXIT)
+    exits = set(decisions[decided][["time_ns", "symbol"]].tolist())
+    taken = (decisions["action"] == ENTRY) & (decisions["reason"] == TAKEN)
+    assert not exits & set(decisions[taken][["time_ns", "symbol"]].tolist())
+
+
+@settings(max_examples=40)
+@given(seed=SEEDS)
+def test_a_trade_fills_at_the_first_minute_after_each_of_its_decisions(seed):
+    world, _, trades, decisions = driven(seed)
+    bar_of = {float(score): k for k, score in enumerate(world.scores)}
+    for trade in trades:
+        bar = world.bars[bar_of[float(trade["score"])]]  # the bar that decided the entry
+        minutes = world.minutes[trade["symbol"]]
+        at = int(np.searchsorted(minutes.ts, bar["end_ns"]))
+        assert trade["entry_ns"] >= bar["end_ns"]
+        assert (trade["entry_ns"], trade["entry_price"]) == (minutes.ts[at], minutes.open[at])
+        assert trade["contract"] == minutes.contract[at] == bar["contract"]
+        assert trade["entry_ns"] <= world.schedule[bar_of[float(trade["score"])]]["expire_ns"]
+        mine = (decisions["symbol"] == trade["symbol"]) & (decisions["action"] == EXIT)
+        (decided,) = decisions[mine & (decisions["score"] == trade["score"])]
+        assert decided["reason"] == trade["reason"]
+        left = trade["exit_ns"], trade["exit_price"]
+        if trade["reason"] in PROTECTIVE:
+            minute = int(np.searchsorted(minutes.ts, trade["exit_ns"]))
+            assert decided["time_ns"] == trade["exit_ns"] == minutes.ts[minute]
+            assert minutes.low[minute] <= trade["exit_price"] <= minutes.high[minute] or (
+                trade["reason"] == PROTECTIVE_TARGET and trade["exit_price"] <= minutes.open[minute]
+            )
+            assert trade["exit_ns"] >= trade["entry_ns"]
+            continue
+        after = int(np.searchsorted(minutes.ts, decided["time_ns"]))
+        if after < len(minutes.ts) and minutes.contract[after] == trade["contract"]:
+            assert left == (minutes.ts[after], minutes.open[after])
+        else:  # a seam came first
+            last = minutes.close[minutes.contract == trade["contract"]][-1]
+            seams = world.bars["seam_ns"][world.bars["seam_ns"] >= decided["time_ns"]]
+            assert trade["exit_ns"] in seams
+            assert trade["exit_price"] == last
+        assert trade["exit_ns"] > trade["entry_ns"]
+
+
+@settings(max_examples=25)
+@given(seed=SEEDS)
+def test_the_trades_of_one_symbol_never_overlap(seed):
+    _, _, trades, _ = driven(seed)
+    for symbol in np.unique(trades["symbol"]):
+        own = trades[trades["symbol"] == symbol]
+        assert (own["entry_ns"][1:] > own["exit_ns"][:-1]).all()
+
+
+@settings(max_examples=25)
+@given(seed=SEEDS)
+def test_what_the_book_realised_is_what_the_trades_made(seed):
+    world, driver, trades, _ = driven(seed)
+    for i, position in enumerate(driver.ledger.book):
+        made = Decimal(0)
+        rule = world.params[i]
+        for trade in trades[trades["symbol"] == i]:
+            points = Decimal(repr(float(trade["exit_price"]))) - Decimal(
+                repr(float(trade["entry_price"]))
+            )
+            made += points * Decimal(float(rule["usd_per_point"])) - Decimal(
+                float(rule["cost_usd"])
+            )
+        realised = driver.banked[i] + position["realised_usd"]
+        assert realised == pytest.approx(float(made), abs=1e-6)
+
+
+@settings(max_examples=25)
+@given(seed=SEEDS)
+def test_the_extremes_of_a_trade_are_those_of_the_minutes_that_it_was_held(seed):
+    world, _, trades, _ = driven(seed)
+    for trade in trades:
+        minutes = world.minutes[trade["symbol"]]
+        held = (minutes.ts >= trade["entry_ns"]) & (minutes.ts < trade["exit_ns"])
+        held &= minutes.contract == trade["contract"]
+        prices = [trade["entry_price"], trade["exit_price"]]
+        assert trade["low"] == min([*prices, *minutes.low[held]])
+        assert trade["high"] == max([*prices, *minutes.high[held]])
+
+
+@settings(max_examples=25)
+@given(seed=SEEDS)
+def test_bars_held_count_from_the_bar_of_the_fill_to_that_of_the_exits_decision(seed):
+    world, _, trades, decisions = driven(seed)
+    for trade in trades:
+        feed = world.feeds[trade["symbol"]]
+        own = world.bars[feed["bar"] : feed["stop"]]
+        mine = (decisions["symbol"] == trade["symbol"]) & (decisions["action"] == EXIT)
+        (decided,) = decisions[mine & (decisions["score"] == trade["score"])]
+        since = own["end_ns"] > trade["entry_ns"]
+        inside = since & (own["first_ns"] < decided["time_ns"])
+        if trade["reason"] in PROTECTIVE:
+            inside = since & (own["first_ns"] <= decided["time_ns"])
+        assert trade["bars_held"] == inside.sum()
+
+
+@settings(max_examples=25)
+@given(seed=SEEDS)
+def test_every_candidate_gets_one_decision_and_nothing_else_does(seed):
+    world, _, _, decisions = driven(seed)
+    entries = decisions[decisions["action"] == ENTRY]
+    candidates = np.flatnonzero((world.signals["gate"] == 0) & (world.bars["end_ns"] < NEVER))
+    assert sorted(entries["score"].tolist()) == sorted(world.scores[candidates].tolist())
+    bar_of = {float(score): k for k, score in enumerate(world.scores)}
+    decided_at = [world.bars[bar_of[float(score)]]["end_ns"] for score in entries["score"]]
+    assert entries["time_ns"].tolist() == decided_at
+
+
+@settings(max_examples=25)
+@given(seed=SEEDS)
+def test_after_a_breach_of_the_daily_loss_nothing_is_entered_in_that_session(seed):
+    world = draw_world(seed)
+    world.risk["daily_loss_usd"] = 50.0
+    driver = Driver(world)
+    driver.run()
+    halted = {}
+    for time_ns, book in driver.after_slice:
+        for i, position in enumerate(book):
+            if halted.get(i) == position["session"]:
+                assert position["halted"] == position["session"]
+                assert position["status"] in (FLAT, LEAVING), time_ns
+            if position["halted"] == position["session"]:
+                halted[i] = int(position["session"])
+
+
+def test_capacity_goes_to_the_highest_score_first_and_ties_to_the_map():
+    n = 4
+    params, risk = np.zeros(n, worlds.signals.PARAMS), np.zeros(1, portfolio.RISK)
+    risk[0] = (2, np.nan, NEVER, -1, 1)
+    slices = np.zeros(n, portfolio.SLICE)
+    slices["closing"], slices["close_left_ns"] = 1, NEVER
+    slices["score"] = [0.2, 0.7, 0.7, 0.9]
+    book, desk = positions.new_positions(n), portfolio.new_desk()
+    decisions, count = np.zeros(9, portfolio.DECISION), np.zeros(2, np.int64)
+    params["tick_nano"] = 10**9
+    portfolio.decide(1, params, risk[0], book, desk[0], slices, decisions, count)
+    assert decisions["symbol"][: count[1]].tolist() == [3, 1, 2, 0]
+    assert book["status"].tolist() == [FLAT, ENTERING, FLAT, ENTERING]
+
+
+# ---------------------------------------------------------------- protective levels
+
+
+@pytest.mark.parametrize(
+    ("price", "tick_nano", "expected"),
+    [
+        (100.125, 250_000_000, 100.25),  # a half goes up
+        (-100.125, 250_000_000, -100.0),
+        (100.1249, 250_000_000, 100.0),
+        (71.235, 10_000_000, 71.24),
+        (71.234999, 10_000_000, 71.23),
+        (0.00635025, 50, 0.00635025),
+        (0.006350275, 50, 0.0063503),
+        (4_000_000.1, 100_000_000, 4_000_000.1),
+    ],
+)
+def test_a_level_is_rounded_to_the_nearest_tick_halves_up(price, tick_nano, expected):
+    assert positions._on_tick(price, tick_nano) == expected
+
+
+@settings(max_examples=100)
+@given(st.integers(-(10**9), 10**9), st.sampled_from([50, 10**7, 25 * 10**7, 15_625_000]))
+def test_a_price_on_its_tick_stays_where_it_is(ticks, tick_nano):
+    price = float(Decimal(ticks % 10**6 * tick_nano) / 10**9)
+    assert positions._on_tick(price, tick_nano) == price
+    assert np.isnan(positions._on_tick(np.nan, tick_nano))
