@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import date, timedelta
 
 import polars as pl
-from oracle import run
 from naive import Session
+from oracle import run
 
-from ibs_core.outcome import run_backtest
 from ibs_core.config import Settings, load_settings
 from ibs_core.contracts import load_contract_map
 from ibs_core.market_data import open_bars
+from ibs_core.outcome import run_backtest
 from ibs_core.sessions import load_sessions
 
 CONTRACTS = load_contract_map()
@@ -148,9 +148,7 @@ def differences(engine, oracle):
             out.append(f"trade {i}: {wrong}: {a} against {b}")
             break
     made = decisions_of(engine)
-    said = sorted(
-        (t, s, a, r) for t, s, a, r in oracle.decisions if a == "exit" or r == "taken"
-    )
+    said = sorted((t, s, a, r) for t, s, a, r in oracle.decisions if a == "exit" or r == "taken")
     if made != said:
         only = [row for row in made if row not in set(said)][:2]
         other = [row for row in said if row not in set(made)][:2]

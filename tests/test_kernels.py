@@ -334,7 +334,7 @@ def naive_features(prices):
         [(h - lo) / r if r else None for h, lo, r in zip(high, low, ranges, strict=True)],
     ]
     doubt = np.zeros((n, features.N_OWN), bool)
-    for k, average in enumerate(averages):
+    for average in averages:
         columns.append(
             [None if a is None else float(c > a) for c, a in zip(close, average, strict=True)]
         )

@@ -488,7 +488,7 @@ def test_an_exit_and_an_entry_of_one_symbol_never_share_a_slice():
     assert result.decisions == [
         (at("07 10:05"), "ES", "entry", "taken"),
         (at("07 10:10"), "ES", "exit", "bars"),
-        (at("07 10:10"), "ES", "entry", "blocked:position"),
+        (at("07 10:10"), "ES", "entry", "blocked:exit"),
     ]
 
 

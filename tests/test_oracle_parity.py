@@ -12,9 +12,7 @@ from parity import both, differences
 
 from ibs_core.research.sample_data import write_sample
 
-SHARED = Path(
-    os.environ.get("IBS_SHARED_DATA") or Path(__file__).parents[2] / "shared" / "data"
-)
+SHARED = Path(os.environ.get("IBS_SHARED_DATA") or Path(__file__).parents[2] / "shared" / "data")
 real = pytest.mark.skipif(not SHARED.is_dir(), reason="the real market data are not here")
 FIVE_MINUTES = 300 * 10**9
 
@@ -132,9 +130,7 @@ def test_other_signal_bars(sample, tmp_path, signal_bar):
       entry: {{windows: [], pivots: none, ibs: [0.0, 0.3], max_wait: 2m}}
     """
     end = date(2024, 11, 29) if signal_bar == "5m" else None
-    engine = agree(
-        paths_of(sample, "ES"), tmp_path, config, start=date(2024, 10, 28), end=end
-    )
+    engine = agree(paths_of(sample, "ES"), tmp_path, config, start=date(2024, 10, 28), end=end)
     assert engine.trades.height > 5
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Callable
+import sys
 from decimal import Decimal
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import naive
 import numpy as np
@@ -16,6 +17,9 @@ from ibs_core.bars import BAR, DAY_NS, MINUTE_NS, NEVER, PATH
 from ibs_core.kernels import aggregate, atr, ema, features, ibs, pivots, ring, rsi, sma, wilder
 from ibs_core.schedule import Rule, make_schedule
 from ibs_core.sessions import load_sessions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # ---------------------------------------------------------------- bars
 
@@ -161,7 +165,7 @@ def _rsi_kernel(n):
         f"rsi{n}",
         rsi.STATE,
         lambda state, bar: (rsi.step(state, bar[3], n),),
-        lambda state, bar, gap: rsi.reseat(state, bar[0]),
+        lambda state, bar, _gap: rsi.reseat(state, bar[0]),
         rsi.warmup_bars(n),
         lambda p: _single(
             naive.wilder_rsi(_columns(p)[3], n, p.gaps if p.seams else None, _columns(p)[0])
@@ -175,7 +179,7 @@ def _average_kernel(name, module, oracle, n):
         f"{name}{n}",
         module.STATE,
         lambda state, bar: (module.step(state, bar[3], n),),
-        lambda state, bar, gap: module.shift(state, gap),
+        lambda state, _bar, gap: module.shift(state, gap),
         module.warmup_bars(n),
         lambda p: _single(oracle(_columns(p)[3], n, p.gaps)),
         n if module is sma else module.convergence_bars(n),
@@ -186,7 +190,7 @@ KERNELS = (
     Kernel(
         "ibs",
         NO_STATE,
-        lambda state, bar: (ibs.value(bar[1], bar[2], bar[3]),),
+        lambda _state, bar: (ibs.value(bar[1], bar[2], bar[3]),),
         _nothing,
         ibs.warmup_bars(),
         lambda p: _single(naive.ibs(*_columns(p)[1:])),
@@ -198,7 +202,7 @@ KERNELS = (
         "atr14",
         atr.STATE,
         lambda state, bar: (atr.step(state, bar[1], bar[2], bar[3], 14),),
-        lambda state, bar, gap: atr.reseat(state, bar[0]),
+        lambda state, bar, _gap: atr.reseat(state, bar[0]),
         atr.warmup_bars(14),
         lambda p: _single(naive.wilder_atr(*_columns(p)[1:], 14, p.gaps, _columns(p)[0])),
         wilder.convergence_bars(14) + 1,
@@ -214,7 +218,7 @@ KERNELS = (
         "pivots",
         pivots.STATE,
         _pivots_step,
-        lambda state, bar, gap: pivots.shift(state, gap),
+        lambda state, _bar, gap: pivots.shift(state, gap),
         pivots.warmup_bars(),
         lambda p: naive.pivots(_columns(p)[1], _columns(p)[2], p.gaps),
         None,  # a level is forgotten only when the next pivot comes
@@ -223,7 +227,7 @@ KERNELS = (
         "ring",
         ring.STATE,
         _ring_step,
-        lambda state, bar, gap: ring.shift(state, gap),
+        lambda state, _bar, gap: ring.shift(state, gap),
         RING_BACK,
         _ring_oracle,
         RING_BACK,
@@ -364,7 +368,7 @@ def build(minutes, sessions, plan, *, cuts=(), end=True, volume=True):
         {0, *(np.flatnonzero(np.diff(minutes.contract)) + 1).tolist()} if n_minutes else set()
     )
     edges = sorted({*switches, *cuts, n_minutes})
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in itertools.pairwise(edges):
         state = snapshot(state)
         part = minutes.part(start, stop)
         if start in switches:
@@ -440,7 +444,7 @@ def draw_risk(rng, max_positions):
     return risk
 
 
-def draw_world(seed, *, n_symbols=3, max_positions=None, density=0.08, n_max=None):
+def draw_world(seed, *, n_symbols=3, max_positions=None, density=0.08, n_max=300):
     """Draw a few symbols of two session groups over an early close, a holiday and a weekend."""
     rng = np.random.default_rng(seed)
     feeds, parts, opens, all_params, raw = np.zeros(n_symbols, portfolio.FEED), [], [], [], []
@@ -448,7 +452,7 @@ def draw_world(seed, *, n_symbols=3, max_positions=None, density=0.08, n_max=Non
     n_bars = n_path = n_sessions = 0
     for i in range(n_symbols):
         sessions = draw_sessions(str(rng.choice(["equity", "energy", "grains"])))
-        tf_ns = int(rng.choice([5, 15, 60, 240])) * MINUTE_NS
+        tf_ns = int(rng.choice([5, 30, 60, 240])) * MINUTE_NS
         minutes = draw_minutes(
             int(rng.integers(2**31)),
             sessions,
@@ -560,4 +564,4 @@ def digests():
 
 
 if __name__ == "__main__":
-    print(json.dumps(digests()))
+    sys.stdout.write(json.dumps(digests()))
