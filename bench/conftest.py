@@ -25,7 +25,7 @@ def _made(name, **options):
     if not (folder / "done").exists():
         write_sample(folder, seed=1, **options)
         (folder / "done").touch()
-    return sorted(folder.glob("*.parquet"))[0]
+    return min(folder.glob("*.parquet"))
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ibs_core import portfolio, positions, signals
+from ibs_core import portfolio, positions, replay, signals
 from ibs_core.bars import MINUTE_NS, NEVER
 from ibs_core.errors import ConfigError, DataError
 from ibs_core.kernels import features
@@ -211,7 +211,7 @@ class _Reader:
             mark_ns=mark_ns,
             allow_nonpositive=symbol.contract.allow_nonpositive,
         )
-        return SeriesBuilder(root, symbol.sessions, plan, self._scratch)
+        return SeriesBuilder(root, symbol.session_table, plan, self._scratch)
 
 
 def _checked(series: Series, symbol: Symbol, *, strict: bool) -> Series:
@@ -223,6 +223,7 @@ def _checked(series: Series, symbol: Symbol, *, strict: bool) -> Series:
             found=_width(tf_ns),
             remedy="choose a longer strategy.signal_bar or finer data",
         )
+    _refuse_misplaced(series, symbol)
     if series.n_outside:
         line = f"{symbol.root}: {series.n_outside} minutes lie outside the session calendar; kept"
         if strict:
@@ -242,6 +243,22 @@ def _has_traded_bar(symbol: Symbol, series: Series) -> bool:
     return bool(np.any((dates >= rule.first_date) & (dates <= rule.last_date)))
 
 
+def _refuse_misplaced(series: Series, symbol: Symbol) -> None:
+    """Refuse coarse bars that reach beyond the signal bar they open in: it would be known too early."""
+    bars = series.closed
+    close = symbol.sessions.close_ns[bars["session"]]
+    known = np.minimum(bars["last_ns"] + series.base_ns, np.maximum(close, bars["last_ns"]))
+    late = np.flatnonzero((known > bars["end_ns"]) & (bars["start_ns"] < close))
+    if series.base_ns != NEVER and len(late):
+        moment = np.datetime64(int(bars["last_ns"][late[0]]), "ns")
+        raise DataError(
+            f"bars of {symbol.root} with a width of {_width(series.base_ns)}",
+            expected=f"each inside one {symbol.strategy.signal_bar} signal bar, counted from the session's open",
+            found=f"the bar at {moment}Z reaches beyond it",
+            remedy="use finer data, or bars that start at the session's open",
+        )
+
+
 def _until(series: Series, symbol: Symbol) -> Series:
     """Forget the bars of sessions after the last traded date."""
     dates = symbol.sessions.trade_date
@@ -255,6 +272,7 @@ def _until(series: Series, symbol: Symbol) -> Series:
         days,
         series.path,
         complete=True,
+        seams=series.seams,
         instruments=series.instruments,
         n_minutes=series.n_minutes,
         n_outside=series.n_outside,
@@ -274,7 +292,7 @@ def _decide(
     decisions = np.zeros(3 * n_candidates + 1, portfolio.DECISION)
     n = np.zeros(2, np.int64)
     book = positions.new_positions(len(traded))
-    portfolio.decide_many(
+    replay.decide_many(
         np.concatenate([symbol.params for symbol in traded]),
         make_risk(settings.risk, by_score=settings.model.mode == "veto")[0],
         book,
@@ -285,7 +303,7 @@ def _decide(
         _joined(seen),
         np.zeros(0),
         _joined([item.path for item in series]),
-        _joined([symbol.sessions.open_ns for symbol in traded]),
+        _joined([symbol.session_table for symbol in traded]),
         trades,
         decisions,
         n,
@@ -300,8 +318,7 @@ def _joined(parts: Sequence[NDArray[_T]]) -> NDArray[_T]:
 
 def _observe(symbol: Symbol, series: Series) -> tuple[Records, Records]:
     bars = series.bars
-    seams = bars["seam_ns"][bars["seam_ns"] > 0]
-    schedule = make_schedule(bars, symbol.sessions, symbol.rule, seams)
+    schedule = make_schedule(bars, symbol.sessions, symbol.rule, series.seams)
     signal = np.zeros(len(bars), signals.SIGNAL)
     closed = len(series.closed)
     signal["gate"][closed:] = signals.NOT_TRADED
@@ -320,7 +337,7 @@ def _observe(symbol: Symbol, series: Series) -> tuple[Records, Records]:
 
 
 def _feeds(traded: Sequence[Symbol], series: Sequence[Series]) -> Records:
-    feeds = np.zeros(len(traded), portfolio.FEED)
+    feeds = np.zeros(len(traded), replay.FEED)
     bar = path = session = 0
     for feed, symbol, item in zip(feeds, traded, series, strict=True):
         feed["bar"], feed["path"], feed["path_offset"] = bar, path, path
@@ -343,9 +360,14 @@ def _line(symbol: Symbol, series: Series, settings: Settings) -> Line:
         quantity=symbol.quantity,
         executed=executed,
         costs=costs,
-        instruments=series.instruments,
+        instruments=tuple(_executed(name, symbol) for name in series.instruments),
     )
 
 
 def _width(ns: int) -> str:
     return f"{ns // MINUTE_NS}m" if ns % MINUTE_NS == 0 else f"{ns // 10**9}s"
+
+
+def _executed(instrument: str, symbol: Symbol) -> str:
+    """Name the contract that is traded: the same expiry of the executed root."""
+    return symbol.executed.root + instrument.removeprefix(symbol.root)

@@ -17,6 +17,7 @@ __all__ = [
     "MINUTE_NS",
     "NEVER",
     "PATH",
+    "SESSION",
     "TIMEFRAMES_NS",
     "Floats",
     "Ints",
@@ -67,6 +68,17 @@ BAR = np.dtype(
 )
 """A signal bar or a session bar. Laws: ``start_ns <= first_ns <= last_ns < end_ns`` and
 ``low <= open, close <= high``."""
+
+SESSION = np.dtype(
+    [
+        ("open_ns", "i8"),
+        ("close_ns", "i8"),
+        ("break_start_ns", "i8"),  # the pause [start, end); both are the close when there is none
+        ("break_end_ns", "i8"),
+        ("date", "i8"),  # trade date, days since 1970-01-01
+    ],
+)
+"""One session as kernels see it: integers, in order, never overlapping."""
 
 PATH = np.dtype([("ts_ns", "i8"), ("open", "f8"), ("high", "f8"), ("low", "f8"), ("close", "f8")])
 """A minute that matters inside its bar: one that made a new high or low, or stands beside a mark."""

@@ -358,4 +358,7 @@ def resolved_yaml(settings: Settings) -> str:
     str
     """
     tree = settings.model_dump(mode="json", by_alias=True)
+    for root, symbol in tree["symbols"].items():
+        if symbol["strategy"]:  # whole, or a default that follows the bar's width would be lost
+            symbol["strategy"] = settings.strategy_of(root).model_dump(mode="json", by_alias=True)
     return yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=100)

@@ -208,7 +208,7 @@ def marks_frame(series: Series, sessions: Sessions, first_date: int) -> pl.DataF
     """
     session, close = series.days["session"], series.days["close"]
     last = series.bars[-1:]
-    if len(last) and (not len(session) or last["session"][0] > session[-1]):
+    if len(last) and (not len(session) or last["session"][0] >= session[-1]):
         session, close = np.append(session, last["session"]), np.append(close, last["close"])
     final = np.append(session[1:] != session[:-1], True) if len(session) else np.zeros(0, bool)
     session, close = session[final], close[final]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
 from ibs_core.backtest import Traded, trade
@@ -113,14 +114,13 @@ def summarise(traded: Traded, settings: Settings) -> Outcome:
 
 
 def _data_facts(series: Series, symbol: Symbol) -> dict[str, Any]:
-    seams = series.bars["seam_ns"][series.bars["seam_ns"] > 0]
     return {
         "minutes": series.n_minutes,
         "minutes_outside_calendar": series.n_outside,
         "bar_width_s": series.base_ns // 10**9 if series.base_ns != NEVER else None,
         "signal_bars": len(series.closed),
         "sessions": len(series.days),
-        "rolls": len(seams),
+        "rolls": int(np.count_nonzero(series.bars["seam_ns"])),
         "executes": symbol.executed.root,
         "quantity": symbol.quantity,
     }

@@ -1,7 +1,6 @@
 """Decide: exits, then entries, over all symbols of one slice; the only place that knows the whole book.
 
-A slice is an instant at which at least one signal bar ends. ``decide`` is what live calls;
-``decide_many`` feeds it the slices of a back-test in order of time.
+A slice is an instant at which at least one signal bar ends. Back-test and live call the same ``decide``.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ibs_core import positions
-from ibs_core.bars import MINUTE_NS, NEVER, Floats, Ints, Record, Records
+from ibs_core.bars import MINUTE_NS, NEVER, Ints, Record, Records
 from ibs_core.kernels._jit import jit
 from ibs_core.positions import ENTERING, FLAT, LEAVING, OPEN, PORTFOLIO
 from ibs_core.signals import CANDIDATE
@@ -20,13 +19,13 @@ __all__ = [
     "DESK",
     "ENTRY",
     "EXIT",
-    "FEED",
     "RISK",
     "SLICE",
     "TAKEN",
     "decide",
-    "decide_many",
+    "log_order",
     "new_desk",
+    "record",
 ]
 
 ENTRY, EXIT = range(2)
@@ -65,8 +64,14 @@ RISK = np.dtype(
     ],
 )
 
-DESK = np.dtype([("n_orders", "i8"), ("order_ns", "i8", (MAX_ORDERS,))])
-"""The times of the last orders, a ring."""
+DESK = np.dtype(
+    [
+        ("halted_date", "i8"),  # no entries on trade dates up to this one
+        ("n_orders", "i8"),
+        ("order_ns", "i8", (MAX_ORDERS,)),  # the times of the last orders, a ring
+    ],
+)
+"""What the portfolio remembers besides its positions."""
 
 SLICE = np.dtype(
     [
@@ -92,51 +97,55 @@ DECISION = np.dtype(
 )
 """An entry's reason is TAKEN or a code of BLOCKS, an exit's a code of ``positions.REASONS``."""
 
-FEED = np.dtype(
-    [
-        ("bar", "i8"),  # the bar that opens or closes next, an index into all bars
-        ("stop", "i8"),  # one past the symbol's last bar
-        ("path", "i8"),  # the next path minute, an index into all path minutes
-        ("path_offset", "i8"),
-        ("session", "i8"),  # an index into all session opens
-        ("session_stop", "i8"),
-        ("opened", "i8"),  # 1: the bar's first minute was seen
-        ("crossed", "i8"),  # 1: the bar's seam was crossed
-    ],
-)
-"""Where a symbol's replay stands."""
-
 
 def new_desk() -> Records:
-    """Make the order log before any order.
+    """Make the portfolio's memory before any order.
 
     Returns
     -------
     (1,) DESK
     """
-    return np.zeros(1, DESK)
+    desk = np.zeros(1, DESK)
+    desk["halted_date"] = -NEVER
+    return desk
 
 
 @jit
-def _log_order(desk: Record, time_ns: int) -> None:
+def log_order(desk: Record, time_ns: int) -> None:
+    """Remember that an order was decided.
+
+    Parameters
+    ----------
+    desk : DESK
+    time_ns : int64, UTC ns
+    """
     desk["order_ns"][desk["n_orders"] % MAX_ORDERS] = time_ns
     desk["n_orders"] += 1
 
 
 @jit
-def _orders_in_minute(desk: Record, time_ns: int) -> int:
+def _too_many_orders(time_ns: int, risk: Record, desk: Record) -> bool:
+    if risk["max_orders_per_minute"] == NEVER:
+        return False
     count = 0
-    for age in range(1, min(desk["n_orders"], MAX_ORDERS) + 1):
-        if desk["order_ns"][(desk["n_orders"] - age) % MAX_ORDERS] <= time_ns - MINUTE_NS:
-            break
-        count += 1
-    return count
+    for k in range(min(desk["n_orders"], MAX_ORDERS)):
+        count += 1 if desk["order_ns"][k] > time_ns - MINUTE_NS else 0
+    return count >= risk["max_orders_per_minute"]
 
 
 @jit
-def _record(
+def record(
     decisions: Records, n: Ints, time_ns: int, symbol: int, action: int, reason: int, score: float
 ) -> None:
+    """Append a decision.
+
+    Parameters
+    ----------
+    decisions : (capacity,) DECISION
+    n : (2,) int64, counts of trades and decisions
+    time_ns, symbol, action, reason : int64
+    score : float64
+    """
     row = decisions[n[1]]
     row["time_ns"] = time_ns
     row["symbol"] = symbol
@@ -162,14 +171,19 @@ def _take_closes(book: Records, slices: Records) -> None:
 
 
 @jit
-def _watch_loss(params: Records, risk: Record, book: Records) -> None:
-    """Halt every symbol for its session when the day's loss reaches the limit."""
+def _watch_loss(params: Records, risk: Record, book: Records, desk: Record) -> None:
+    """Halt the trade date on which the loss reaches the limit."""
+    date = book[0]["date"]
+    for i in range(1, len(book)):
+        date = max(date, book[i]["date"])
     total = 0.0
     for i in range(len(book)):
-        total += book[i]["realised_usd"] + positions.open_usd(params[i], book[i])
+        if book[i]["date"] == date:
+            total += book[i]["realised_usd"]
+        total += positions.open_usd(params[i], book[i])
     if total <= -risk["daily_loss_usd"]:
+        desk["halted_date"] = date
         for i in range(len(book)):
-            book[i]["halted"] = book[i]["session"]
             if book[i]["status"] == ENTERING:
                 book[i]["status"] = FLAT
 
@@ -199,7 +213,7 @@ def _decide_exits(
                 now["flats"],
                 now["in_roll"],
             )
-        if reason == 0 and position["halted"] == position["session"]:
+        if reason == 0 and position["date"] <= desk["halted_date"]:
             reason = PORTFOLIO
         if reason == 0:
             continue
@@ -207,8 +221,8 @@ def _decide_exits(
         n_bars = position["bars"] if now["closing"] == 1 else position["bars"] + now["in_bar"]
         positions.leave(position, reason, ibs, n_bars)
         position["expire_ns"] = time_ns  # tells an exit of this slice from an older one
-        _log_order(desk, time_ns)
-        _record(decisions, n, time_ns, i, EXIT, reason, position["trade"]["score"])
+        log_order(desk, time_ns)
+        record(decisions, n, time_ns, i, EXIT, reason, position["trade"]["score"])
 
 
 @jit
@@ -223,11 +237,11 @@ def _refusal(time_ns: int, risk: Record, book: Records, desk: Record, i: int, no
         return IS_PENDING
     if position["cooldown"] > 0:
         return COOLDOWN
-    if position["halted"] == position["session"] and position["session"] >= 0:
+    if position["date"] <= desk["halted_date"]:
         return DAILY_LOSS
     if now["close_left_ns"] <= risk["no_entry_before_close_ns"]:
         return NEAR_CLOSE
-    if _orders_in_minute(desk, time_ns) >= risk["max_orders_per_minute"]:
+    if _too_many_orders(time_ns, risk, desk):
         return TOO_MANY_ORDERS
     held = 0
     for k in range(len(book)):
@@ -276,8 +290,8 @@ def _decide_entries(
                 now["score"],
                 now["expire_ns"],
             )
-            _log_order(desk, time_ns)
-        _record(decisions, n, time_ns, i, ENTRY, reason, now["score"])
+            log_order(desk, time_ns)
+        record(decisions, n, time_ns, i, ENTRY, reason, now["score"])
 
 
 @jit
@@ -306,201 +320,9 @@ def decide(
     """
     _take_closes(book, slices)
     if risk["daily_loss_usd"] == risk["daily_loss_usd"]:
-        _watch_loss(params, risk, book)
+        _watch_loss(params, risk, book, desk)
     _decide_exits(time_ns, params, book, desk, slices, decisions, n)
     _decide_entries(time_ns, params, risk, book, desk, slices, decisions, n)
     for i in range(len(book)):
         if slices[i]["closing"] == 1 and book[i]["status"] == FLAT and book[i]["cooldown"] > 0:
             book[i]["cooldown"] -= 1
-
-
-@jit
-def _enter_session(position: Record, feed: Record, opens: Ints, ts_ns: int) -> None:
-    """Let the symbol's session be the one that opened last; its realised P&L starts anew."""
-    k = feed["session"]
-    while k + 1 < feed["session_stop"] and opens[k + 1] <= ts_ns:
-        k += 1
-    feed["session"] = k
-    if position["session"] != k:
-        position["session"] = k
-        position["realised_usd"] = 0.0
-
-
-@jit
-def _cross(
-    params: Record,
-    position: Record,
-    i: int,
-    feed: Record,
-    bar: Record,
-    opens: Ints,
-    trades: Records,
-    decisions: Records,
-    n: Ints,
-) -> None:
-    if bar["seam_ns"] == 0 or feed["crossed"] == 1:
-        return
-    feed["crossed"] = 1
-    _enter_session(position, feed, opens, bar["seam_ns"])
-    if positions.cross_seam(params, position, bar["seam_ns"], trades, n) == 1:
-        score = position["trade"]["score"]
-        _record(decisions, n, bar["seam_ns"], i, EXIT, positions.ROLL_EXIT, score)
-
-
-@jit
-def _settle(
-    time_ns: int,
-    params: Record,
-    position: Record,
-    i: int,
-    feed: Record,
-    bars: Records,
-    schedule: Records,
-    path: Records,
-    opens: Ints,
-    trades: Records,
-    decisions: Records,
-    n: Ints,
-) -> None:
-    """Replay what one symbol printed before a slice: seam, first minute, minutes that matter."""
-    if feed["bar"] < feed["stop"]:
-        bar = bars[feed["bar"]]
-        if bar["seam_ns"] < time_ns:
-            _cross(params, position, i, feed, bar, opens, trades, decisions, n)
-        if feed["opened"] == 0 and bar["first_ns"] < time_ns:
-            feed["opened"] = 1
-            _enter_session(position, feed, opens, bar["first_ns"])
-            flats = schedule[feed["bar"]]["flats_first"]
-            positions.fill(
-                params,
-                position,
-                i,
-                bar["contract"],
-                bar["first_ns"],
-                bar["open"],
-                flats,
-                trades,
-                n,
-            )
-        last = feed["path_offset"] + bar["path_stop"]
-        while feed["path"] < last and path[feed["path"]]["ts_ns"] < time_ns:
-            minute = path[feed["path"]]
-            if position["status"] == LEAVING:  # decided inside the bar, by another symbol's slice
-                _enter_session(position, feed, opens, minute["ts_ns"])
-                positions.fill(
-                    params,
-                    position,
-                    i,
-                    bar["contract"],
-                    minute["ts_ns"],
-                    minute["open"],
-                    0,
-                    trades,
-                    n,
-                )
-            if position["status"] == OPEN:
-                reason = positions.protect(params, position, minute, trades, n)
-                if reason > 0:
-                    score = position["trade"]["score"]
-                    _record(decisions, n, minute["ts_ns"], i, EXIT, reason, score)
-            position["mark"] = minute["close"]
-            feed["path"] += 1
-    if position["status"] == ENTERING and time_ns > position["expire_ns"]:
-        position["status"] = FLAT
-    if time_ns < NEVER:
-        _enter_session(position, feed, opens, time_ns)
-
-
-@jit
-def _read_slice(
-    time_ns: int,
-    feed: Record,
-    bars: Records,
-    schedule: Records,
-    signals: Records,
-    scores: Floats,
-    now: Record,
-) -> None:
-    k = feed["bar"]
-    now["closing"] = 0
-    now["in_bar"] = feed["opened"]
-    if k >= feed["stop"] or bars[k]["end_ns"] != time_ns:
-        return
-    now["closing"] = 1
-    now["close"] = bars[k]["close"]
-    now["high"] = bars[k]["high"]
-    now["low"] = bars[k]["low"]
-    now["ibs"] = signals[k]["ibs"]
-    now["atr"] = signals[k]["atr"]
-    now["gate"] = signals[k]["gate"]
-    now["score"] = scores[k] if len(scores) > 0 else np.nan
-    now["flats"] = schedule[k]["flats_end"]
-    now["in_roll"] = schedule[k]["in_roll"]
-    now["expire_ns"] = schedule[k]["expire_ns"]
-    now["close_left_ns"] = schedule[k]["close_left_ns"]
-    feed["bar"] += 1
-    feed["opened"] = 0
-    feed["crossed"] = 0
-
-
-@jit
-def decide_many(
-    params: Records,
-    risk: Record,
-    book: Records,
-    desk: Record,
-    feeds: Records,
-    bars: Records,
-    schedule: Records,
-    signals: Records,
-    scores: Floats,
-    path: Records,
-    opens: Ints,
-    trades: Records,
-    decisions: Records,
-    n: Ints,
-) -> None:
-    """Replay the bars of all symbols, slice by slice.
-
-    Parameters
-    ----------
-    params : (n_symbols,) PARAMS, in contract-map order
-    risk : RISK
-    book : (n_symbols,) POSITION
-    desk : DESK
-    feeds : (n_symbols,) FEED
-    bars, schedule, signals : (n_bars,) BAR, SCHEDULE, SIGNAL, symbol after symbol
-        A bar that the data do not complete ends NEVER: it fills and protects but decides nothing.
-    scores : (n_bars,) float64, or (0,) without a model
-    path : (n_path,) PATH, symbol after symbol
-    opens : (n_sessions,) int64, session opens, symbol after symbol
-    trades : (capacity,) TRADE, appended
-    decisions : (capacity,) DECISION, appended
-    n : (2,) int64, counts of trades and decisions
-    """
-    slices = np.zeros(len(book), SLICE)
-    while True:
-        time_ns = NEVER
-        for i in range(len(book)):
-            if feeds[i]["bar"] < feeds[i]["stop"]:
-                time_ns = min(time_ns, bars[feeds[i]["bar"]]["end_ns"])
-        for i in range(len(book)):
-            _settle(
-                time_ns,
-                params[i],
-                book[i],
-                i,
-                feeds[i],
-                bars,
-                schedule,
-                path,
-                opens,
-                trades,
-                decisions,
-                n,
-            )
-        if time_ns == NEVER:
-            break
-        for i in range(len(book)):
-            _read_slice(time_ns, feeds[i], bars, schedule, signals, scores, slices[i])
-        decide(time_ns, params, risk, book, desk, slices, decisions, n)

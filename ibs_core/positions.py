@@ -91,33 +91,30 @@ POSITION = np.dtype(
         ("protective_stop", "f8"),  # NaN is off
         ("protective_target", "f8"),
         ("mark", "f8"),  # the last minute close seen
-        ("realised_usd", "f8"),  # in the current session
-        ("session", "i8"),  # the symbol's current session
-        ("halted", "i8"),  # no entries while this is the current session; -1 is none
+        ("realised_usd", "f8"),  # by exits decided in the current session
+        ("date", "i8"),  # trade date of the symbol's current session
+        ("exit_date", "i8"),  # trade date of the session in which the exit was decided
         ("trade", TRADE),  # the trade in the making
     ],
 )
 
 
 def new_positions(n_symbols: int) -> Records:
-    """Make the book before any bar: flat, never halted.
+    """Make the book before any bar: flat.
 
     Returns
     -------
     (n_symbols,) POSITION
     """
-    book = np.zeros(n_symbols, POSITION)
-    book["halted"] = -1
-    book["session"] = -1
-    return book
+    return np.zeros(n_symbols, POSITION)
 
 
 @jit
 def _level(price: float, percent: float, atr_multiple: float, atr: float, side: float) -> float:
-    """Place a level above (+1) or below (-1) a price; NaN when it is off."""
+    """Place a level above (+1) or below (-1) a price, on the 1e-9 grid; NaN when it is off."""
     if percent == percent:
-        return price * (1.0 + side * percent / 100.0)
-    return price + side * atr_multiple * atr
+        return canonical(price + side * percent / 100.0 * abs(price))
+    return canonical(price + side * atr_multiple * atr)
 
 
 @jit
@@ -184,6 +181,7 @@ def leave(position: Record, reason: int, ibs: float, n_bars: int) -> None:
     n_bars : int64, own bars held
     """
     position["status"] = LEAVING
+    position["exit_date"] = position["date"]
     position["trade"]["reason"] = reason
     position["trade"]["ibs_exit"] = ibs
     position["trade"]["bars_held"] = n_bars
@@ -219,8 +217,9 @@ def _close(
     trade["high"] = max(trade["high"], price)
     trades[n[0]] = trade
     n[0] += 1
-    points = canonical(price - trade["entry_price"])
-    position["realised_usd"] += points * params["usd_per_point"] - params["cost_usd"]
+    if position["exit_date"] == position["date"]:  # else it belongs to the session that decided it
+        points = canonical(price - trade["entry_price"])
+        position["realised_usd"] += points * params["usd_per_point"] - params["cost_usd"]
     position["status"] = FLAT
     position["cooldown"] = params["cooldown_bars"]
 
@@ -317,7 +316,9 @@ def protect(params: Record, position: Record, minute: Record, trades: Records, n
         return PROTECTIVE_STOP
     if minute["high"] >= position["protective_target"]:
         leave(position, PROTECTIVE_TARGET, np.nan, position["bars"] + 1)
-        _close(params, position, minute["ts_ns"], position["protective_target"], trades, n)
+        # Never below the entry: a position that filled beyond its target leaves at once, at the entry.
+        price = max(position["protective_target"], trade["entry_price"])
+        _close(params, position, minute["ts_ns"], price, trades, n)
         return PROTECTIVE_TARGET
     trade["low"] = min(trade["low"], minute["low"])
     trade["high"] = max(trade["high"], minute["high"])

@@ -114,7 +114,8 @@ def serves_flat_by(group: str, tf_ns: int, flat_by: int, on_date: int) -> bool:
     length = (close - open_) % 1440 or 1440
     since_open = (flat_by - open_) % 1440
     ends = nominal_boundaries(0, length * MINUTE_NS, tf_ns)
-    return bool(np.any((ends >= since_open * MINUTE_NS) & (ends < length * MINUTE_NS)))
+    served = (ends >= since_open * MINUTE_NS) & (ends < length * MINUTE_NS)
+    return since_open > 0 and bool(np.any(served))
 
 
 def _write_calendar(calendar: NDArray[np.void], start_ns: Ints, date: Ints) -> None:

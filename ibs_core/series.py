@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibs_core.bars import BAR, NEVER, PATH
+from ibs_core.errors import DataError
 from ibs_core.kernels import aggregate
 
 if TYPE_CHECKING:
     from ibs_core.market_data import MinuteRun
-    from ibs_core.sessions import Sessions
 
 __all__ = ["Series", "SeriesBuilder"]
 
@@ -36,6 +36,8 @@ class Series:
         Closed session bars in order.
     path : (n_path,) PATH
     complete : bool
+    seams : (n_seams,) int64, UTC ns
+        Roll instants; like a roll table they may lie after the last bar.
     instruments : tuple of str
         Contract names by id.
     n_minutes, n_outside : int
@@ -49,6 +51,7 @@ class Series:
     days: Records
     path: Records
     complete: bool
+    seams: NDArray[np.int64]
     instruments: tuple[str, ...]
     n_minutes: int
     n_outside: int
@@ -66,13 +69,13 @@ class SeriesBuilder:
     Parameters
     ----------
     root : str
-    sessions : Sessions
+    sessions : (n_sessions,) SESSION
     plan : (1,) aggregate.PLAN
     scratch : Scratch
         Shared by the builders of one thread.
     """
 
-    def __init__(self, root: str, sessions: Sessions, plan: Records, scratch: Scratch) -> None:
+    def __init__(self, root: str, sessions: Records, plan: Records, scratch: Scratch) -> None:
         self._root = root
         self._sessions = sessions
         self._plan = plan
@@ -93,13 +96,13 @@ class SeriesBuilder:
         bool
             False when a minute breaks a law of minute bars; the builder is then of no further use.
         """
-        state, opens, closes = self._state[0], self._sessions.open_ns, self._sessions.close_ns
+        self._refuse_unknown_dates(run)
+        state = self._state[0]
         bars, days, path, n = self._scratch.room()
         if not self._instruments or run.contract_id != state["contract"]:
             aggregate.switch_contract(
                 state,
-                opens,
-                closes,
+                self._sessions,
                 run.contract_id,
                 run.ts_ns[0],
                 run.open[0],
@@ -115,8 +118,7 @@ class SeriesBuilder:
             irregular = aggregate.step(
                 state,
                 self._plan[0],
-                opens,
-                closes,
+                self._sessions,
                 run.ts_ns[part],
                 run.open[part],
                 run.high[part],
@@ -133,6 +135,20 @@ class SeriesBuilder:
                 return False
         return True
 
+    def _refuse_unknown_dates(self, run: MinuteRun) -> None:
+        opens = self._sessions["open_ns"]
+        if run.ts_ns[0] < opens[0] or run.ts_ns[-1] >= opens[-1]:
+            first, last = (np.datetime64(int(ns), "ns") for ns in (run.ts_ns[0], run.ts_ns[-1]))
+            calendar = (
+                f"{np.datetime64(int(opens[0]), 'D')} to {np.datetime64(int(opens[-1]), 'D')}"
+            )
+            raise DataError(
+                f"minutes of {run.instrument}",
+                expected=f"dates inside the session calendar, {calendar}",
+                found=f"{first}Z to {last}Z",
+                remedy="check the unit of the timestamps, or leave those bars out",
+            )
+
     def finish(self) -> Series:
         """Close the series.
 
@@ -144,12 +160,14 @@ class SeriesBuilder:
         complete = aggregate.finish(self._state[0], bars, days, n)
         self._take(bars, days, path, n)
         state = self._state[0]
+        joined = np.concatenate([part[0] for part in self._parts])
         return Series(
             self._root,
-            np.concatenate([part[0] for part in self._parts]),
+            joined,
             np.concatenate([part[1] for part in self._parts]),
             np.concatenate([part[2] for part in self._parts]),
             complete=bool(complete),
+            seams=joined["seam_ns"][joined["seam_ns"] > 0],
             instruments=tuple(self._instruments),
             n_minutes=int(state["n_minutes"]),
             n_outside=int(state["n_outside"]),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ibs_core.bars import SESSION
 from ibs_core.parameters import check_symbol, make_params, make_rule
 from ibs_core.sessions import Sessions, load_sessions
 
@@ -38,6 +39,8 @@ class Symbol:
         The contract whose bars decide, and the one that is traded.
     quantity : int
     sessions : Sessions
+    session_table : (n_sessions,) SESSION
+        The same for kernels.
     params : (1,) signals.PARAMS
     rule : Rule
     warnings : list of str
@@ -50,6 +53,7 @@ class Symbol:
     executed: Contract
     quantity: int
     sessions: Sessions
+    session_table: Records
     params: Records
     rule: Rule
     warnings: list[str] = field(default_factory=list)
@@ -119,14 +123,23 @@ class Universe:
         executed = self._contracts.get(own.execute) if own and own.execute else contract
         quantity = own.quantity if own else 1
         where = f"symbols.{root}.strategy" if own and own.strategy else "strategy"
-        group = contract.session
+        sessions = load_sessions(contract.session, _FIRST_NS, _LAST_NS)
         return Symbol(
             root,
             strategy,
             contract,
             executed,
             quantity,
-            load_sessions(group, _FIRST_NS, _LAST_NS),
+            sessions,
+            _table(sessions),
             make_params(strategy, executed, quantity=quantity, costs=settings.costs, where=where),
             make_rule(strategy, contract, start=self._span[0], end=self._span[1], where=where),
         )
+
+
+def _table(sessions: Sessions) -> Records:
+    table = np.zeros(len(sessions.open_ns), SESSION)
+    for name in ("open_ns", "close_ns", "break_start_ns", "break_end_ns"):
+        table[name] = getattr(sessions, name)
+    table["date"] = sessions.trade_date
+    return table

@@ -75,7 +75,8 @@ def ibs(high, low, close):
     """Give (close - low) / (high - low), 0.5 for a bar without a range."""
     out = []
     for h, lo, c in zip(high, low, close, strict=True):
-        out.append(0.5 if h <= lo else (c - lo) / (h - lo))
+        share = None if h <= lo else (exact(c) - exact(lo)) / (exact(h) - exact(lo))
+        out.append(0.5 if share is None else float(share))
     return out
 
 

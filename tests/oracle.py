@@ -18,7 +18,12 @@ __all__ = ["OracleResult", "Session", "run"]
 
 CHICAGO = ZoneInfo("America/Chicago")
 SECOND = 1_000_000_000
-UNITS = {"s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND, "d": 86400 * SECOND}
+UNITS = {
+    "s": SECOND,
+    "m": 60 * SECOND,
+    "h": 3600 * SECOND,
+    "d": 7 * 86400 * SECOND,
+}  # 1d: a session, however long
 NEEDED = {  # completed bars (day_: sessions) that a filter asks for
     "bar_ibs": 1,
     "bar_ibs_prev": 2,
@@ -109,12 +114,19 @@ class OpenMarketClock:
         return 0 if i < 0 else self.before[i] + self.passed(self.sessions[i], instant)
 
 
+def percent_away(price, sign, percent):
+    """Give the price that lies so many percent of its size above (1) or below (-1) a price."""
+    exact = naive.exact(price)
+    return float(exact + sign * abs(exact) * naive.exact(float(percent)) / 100)
+
+
 class Symbol:
     """One root: its data, all that can be known of it in advance, and its book."""
 
     def __init__(self, root, minutes, settings, contracts, sessions, config, base_ns):
         strategy = settings["strategy"]
-        executed = contracts[settings.get("execute") or root]
+        self.executes = settings.get("execute") or root
+        executed = contracts[self.executes]
         self.root = root
         self.quantity = settings.get("quantity", 1)
         self.tick = Decimal(executed["tick_size"])
@@ -136,16 +148,18 @@ class Symbol:
         self.clock = OpenMarketClock(sessions)
         self.minutes = [m for m in minutes if self.is_read(m[0], config.get("end"))]
         self.start = config.get("start")
+        seams = naive.find_seams(minutes, sessions)  # known in advance, also those after `end`
+        bars = naive.aggregate(minutes, sessions, self.tf, seams, base_ns)
+        days = naive.aggregate(minutes, sessions, UNITS["d"], seams, base_ns, late=False)
+        self.bars = [bar for bar in bars if self.is_read(bar.start, config.get("end"))]
+        self.days = [day for day in days if self.is_read(day.start, config.get("end"))]
+        self.known_seams = seams
         self.seams = naive.find_seams(self.minutes, sessions)
-        self.bars = naive.aggregate(self.minutes, sessions, self.tf, self.seams, base_ns)
-        self.days = naive.aggregate(
-            self.minutes, sessions, UNITS["d"], self.seams, base_ns, late=False
-        )
         self.bar_starts = [bar.start for bar in self.bars]
         self.bar_ends = [bar.end for bar in self.bars]
         self.day_ends = [day.end for day in self.days if day.closed]
         self.closing = {bar.end: i for i, bar in enumerate(self.bars) if bar.closed}
-        self.last_calls = [self.last_call_of_roll(seam.at) for seam in self.seams]
+        self.last_calls = [self.last_call_of_roll(seam.at) for seam in self.known_seams]
         self.flat_calls = []
         if self.exits.get("flat_by") is not None:
             self.flat_calls = [flat_call(self.exits["flat_by"], s) for s in sessions]
@@ -161,7 +175,7 @@ class Symbol:
         self.position = None
         self.last_close = None
         self.last_exit = None
-        self.barred_session = None
+        self.exit_dates = []  # trade date on which each exit was decided
         self.trades = []
         self.blocked = {}
 
@@ -171,6 +185,10 @@ class Symbol:
         if i < 0:
             raise ValueError(f"minute {instant} of {self.root} is before its first session")
         return last_date is None or self.sessions[i].trade_date <= last_date
+
+    def date_at(self, instant):
+        """Give the trade date of the session that opened last."""
+        return self.sessions[naive.session_index(self.sessions, instant)].trade_date
 
     # Nominal boundaries and what they leave.
 
@@ -219,7 +237,7 @@ class Symbol:
         high = [bar.high for bar in bars]
         low = [bar.low for bar in bars]
         close = [bar.close for bar in bars]
-        gaps = naive.gaps_of(bars, self.seams)
+        gaps = naive.gaps_of(bars, self.known_seams)
         if what == "ibs":
             return naive.ibs(high, low, close)
         if what == "ibs_prev":
@@ -361,7 +379,7 @@ class Symbol:
             if stop.get("atr") is not None:
                 level = entry - stop["atr"] * position.atr
             else:
-                level = entry * (1 - stop["percent"] / 100)
+                level = percent_away(entry, -1, stop["percent"])
             if bar.close <= level:
                 return "stop"
 
@@ -370,7 +388,7 @@ class Symbol:
             if target.get("atr") is not None:
                 level = entry + target["atr"] * position.atr
             else:
-                level = entry * (1 + target["percent"] / 100)
+                level = percent_away(entry, 1, target["percent"])
             if bar.close >= level:
                 return "target"
 
@@ -399,8 +417,7 @@ class Symbol:
         if level.get("atr") is not None:
             price = naive.exact(close + sign * level["atr"] * atr)
         else:
-            percent = naive.exact(float(level["percent"]))
-            price = naive.exact(close) * (1 + sign * percent / 100)
+            price = naive.exact(percent_away(close, sign, level["percent"]))
         ticks = math.floor(price / self.tick + Decimal("0.5"))
         return float(ticks * self.tick)
 
@@ -413,6 +430,7 @@ class Symbol:
             self.order = None
             if self.clock.at(ts) - self.clock.at(order.time) <= self.max_wait:
                 instrument = self.root if contract is None else contract
+                instrument = self.executes + instrument.removeprefix(self.root)
                 self.position = Position(order, instrument, ts, open_)
         position = self.position
         outcome = None
@@ -426,7 +444,8 @@ class Symbol:
             elif position.target is not None and high >= position.target:
                 outcome = "protective_target"
                 position.exit_reason = outcome
-                self.leave(ts, position.target, bars_until=ts + 1)
+                # A position that filled beyond its target leaves at once, at the entry.
+                self.leave(ts, max(position.target, position.price), bars_until=ts + 1)
             else:
                 position.low = min(position.low, low)
                 position.high = max(position.high, high)
@@ -480,6 +499,8 @@ class Symbol:
                 "ibs_exit": position.exit_ibs,
             }
         )
+        decided = position.exit_decided if position.exit_decided is not None else time
+        self.exit_dates.append(self.date_at(decided))
         self.position = None
         self.last_exit = time
 
@@ -505,6 +526,7 @@ class Backtest:
         self.decisions = []
         self.candidates = []
         self.order_times = []
+        self.barred_date = None
 
     def run(self):
         """Walk through the events; at one instant: the slice, then seams, then minutes."""
@@ -545,8 +567,8 @@ class Backtest:
 
         breached = self.is_loss_limit_breached(now)
         if breached:
+            self.barred_date = max(symbol.date_at(now) for symbol in self.symbols)
             for symbol in self.symbols:
-                symbol.barred_session = naive.session_index(symbol.sessions, now)
                 symbol.order = None  # withdrawn
 
         leaving = set()
@@ -597,10 +619,10 @@ class Backtest:
             closes = symbol.own_closes_since(symbol.last_exit, now)
             if 1 <= closes <= symbol.cooldown_bars:
                 return "cooldown"
-        session = naive.session_index(symbol.sessions, now)
-        if symbol.barred_session == session:
+        if self.barred_date is not None and symbol.date_at(now) <= self.barred_date:
             return "daily_loss"
         margin = self.risk.get("no_entry_before_close")
+        session = symbol.bars[symbol.closing[now]].session
         if margin is not None and symbol.sessions[session].close_ns - now <= duration(margin):
             return "no_entry_before_close"
         most_orders = self.risk.get("max_orders_per_minute")
@@ -634,11 +656,12 @@ class Backtest:
         if limit is None:
             return False
         total = Decimal(0)
+        today = max(symbol.date_at(now) for symbol in self.symbols)
         for symbol in self.symbols:
-            i = naive.session_index(symbol.sessions, now)
-            opened = symbol.sessions[i].open_ns if i >= 0 else now
-            for trade in reversed(symbol.trades):
-                if trade["exit_time"] < opened:
+            for trade, date in zip(
+                reversed(symbol.trades), reversed(symbol.exit_dates), strict=True
+            ):
+                if date < today:
                     break
                 if trade["exit_time"] < now:
                     total += naive.exact(trade["net_usd"])

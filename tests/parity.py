@@ -57,8 +57,8 @@ def minutes_of(paths):
             for code in part["symbol"].unique()
         }
         out[root] = [
-            (ts, codes[code], o, h, l, c)
-            for ts, code, o, h, l, c in part.select(
+            (ts, codes[code], *prices)
+            for ts, code, *prices in part.select(
                 "ts", "symbol", "open", "high", "low", "close"
             ).iter_rows()
         ]

@@ -40,6 +40,11 @@ def bars(tmp_path_factory):
     """Six weeks of ES and ZC over no roll, one file each."""
     folder = tmp_path_factory.mktemp("bars")
     write_sample(folder, roots=["ES", "ZC"], start=date(2024, 1, 2), end=date(2024, 2, 9), seed=3)
+    with pytest.MonkeyPatch.context() as patch:  # compile first: the notice is no part of any test
+        words = ["backtest", str(folder / "ES.parquet"), "--out", str(folder / "runs"), "--quiet"]
+        patch.setattr(sys, "argv", ["ibs", *words])
+        run()
+    shutil.rmtree(folder / "runs")
     return folder
 
 
@@ -392,7 +397,11 @@ def test_what_config_show_prints_loads_to_the_same_settings(ibs, config):
         "symbols: {ES: {execute: MES, strategy: {signal_bar: 1h}}}"
     )
     shown = config(ibs("config", "show", "--config", given).out)
-    assert load_settings([shown]) == load_settings([given])
+    before, after = load_settings([given]), load_settings([shown])
+    assert after.strategy_of("ES") == before.strategy_of("ES")
+    assert after.strategy_of("ES").exits.flat_by == 900
+    assert after.model_copy(update={"symbols": {}}) == before.model_copy(update={"symbols": {}})
+    assert after.symbols["ES"].execute == "MES"
     assert load_settings([config(ibs("config", "show").out)]) == load_settings()
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import Ledger, decide_all, draw_world, new_ledger, snapshot
 
-from ibs_core import portfolio, positions
+from ibs_core import portfolio, positions, replay
 from ibs_core.bars import NEVER
 from ibs_core.portfolio import ENTRY, EXIT, TAKEN
 from ibs_core.positions import (
@@ -60,6 +60,8 @@ class Driver:
                 out.append((seam[k], 0, k))
             out.append((first[k], 1, k))
             out += [(minutes[j], 2, (k, j)) for j in range(starts[k], stops[k])]
+            if world.bars[k]["end_ns"] == NEVER:
+                out.append((int(world.bars[k]["last_ns"]), 3, k))
         return deque(sorted(out))
 
     def slices(self):
@@ -89,7 +91,7 @@ class Driver:
             *(time_ns, world.params, world.risk[0], ledger.book, ledger.desk[0], slices),
             *(ledger.decisions, ledger.n),
         )
-        self.after_slice.append((time_ns, ledger.book.copy()))
+        self.after_slice.append((time_ns, ledger.book.copy(), int(ledger.desk[0]["halted_date"])))
 
     def _close(self, i, time_ns, slices):
         world, k = self.world, self.ends[i].get(time_ns)
@@ -106,13 +108,14 @@ class Driver:
     def _settle(self, i, time_ns):
         while self.queues[i] and self.queues[i][0][0] < time_ns:
             ts_ns, kind, at = self.queues[i].popleft()
-            (self._seam, self._first_minute, self._minute)[kind](i, ts_ns, at)
+            (self._seam, self._first_minute, self._minute, self._stop)[kind](i, ts_ns, at)
 
     def _seam(self, i, ts_ns, _k):
         ledger, position = self.ledger, self.ledger.book[i]
         self._enter_session(i, ts_ns)
         params, trades, n = self.world.params[i], ledger.trades, ledger.n
         if positions.cross_seam(params, position, ts_ns, trades, n):
+            portfolio.log_order(ledger.desk[0], ts_ns)
             self._exit(i, ts_ns, ROLL_EXIT)
 
     def _first_minute(self, i, ts_ns, k):
@@ -134,6 +137,10 @@ class Driver:
                 self._exit(i, ts_ns, reason)
         position["mark"] = minute["close"]
 
+    def _stop(self, i, _ts_ns, k):
+        """The data stop inside this bar."""
+        self.ledger.book[i]["mark"] = self.world.bars[k]["close"]
+
     def _fill(self, i, contract, ts_ns, price, flats):
         ledger = self.ledger
         positions.fill(
@@ -149,12 +156,12 @@ class Driver:
 
     def _enter_session(self, i, ts_ns):
         feed, position = self.world.feeds[i], self.ledger.book[i]
-        opens = self.world.opens[feed["session"] : feed["session_stop"]]
-        session = feed["session"] + max(int(np.searchsorted(opens, ts_ns, side="right")) - 1, 0)
-        if position["session"] != session:
+        own = self.world.sessions[feed["session"] : feed["session_stop"]]
+        date = own["date"][max(int(np.searchsorted(own["open_ns"], ts_ns, side="right")) - 1, 0)]
+        if position["date"] != date:
             self.banked[i] += position["realised_usd"]
             position["realised_usd"] = 0.0
-            position["session"] = session
+            position["date"] = date
 
 
 # ---------------------------------------------------------------- one decision at a time
@@ -191,19 +198,13 @@ def take_slices(world, stop):
         ]
         time_ns = int(min(ahead))
         for i in range(len(slices)):
-            portfolio._settle(
-                *(time_ns, world.params[i], ledger.book[i], i, ledger.feeds[i], world.bars),
-                *(
-                    world.schedule,
-                    world.path,
-                    world.opens,
-                    ledger.trades,
-                    ledger.decisions,
-                    ledger.n,
-                ),
+            replay._settle(
+                *(time_ns, world.params[i], ledger.book[i], i, ledger.desk[0], ledger.feeds[i]),
+                *(world.bars, world.schedule, world.path, world.sessions),
+                *(ledger.trades, ledger.decisions, ledger.n),
             )
         for i in range(len(slices)):
-            portfolio._read_slice(
+            replay._read_slice(
                 *(time_ns, ledger.feeds[i], world.bars, world.schedule, world.signals),
                 *(world.scores, slices[i]),
             )
@@ -252,7 +253,7 @@ def driven(seed, **keywords):
 @given(seed=SEEDS, limit=st.integers(0, 4))
 def test_open_and_pending_positions_never_exceed_the_limit(seed, limit):
     _, driver, _, decisions = driven(seed, n_symbols=4, max_positions=limit)
-    held = [int((book["status"] != FLAT).sum()) for _, book in driver.after_slice]
+    held = [int((book["status"] != FLAT).sum()) for _, book, _ in driver.after_slice]
     assert max(held) <= limit
     if limit == 0:
         assert not (decisions["reason"][decisions["action"] == ENTRY] == TAKEN).any()
@@ -262,9 +263,8 @@ def test_open_and_pending_positions_never_exceed_the_limit(seed, limit):
 @given(seed=SEEDS)
 def test_no_entry_is_taken_when_the_orders_of_its_minute_are_used_up(seed):
     world, _, _, decisions = driven(seed, n_symbols=4)
-    by_price = (*PROTECTIVE, ROLL_EXIT)  # decided by no slice, or also at a seam
     taken = (decisions["action"] == ENTRY) & (decisions["reason"] == TAKEN)
-    order = taken | ((decisions["action"] == EXIT) & ~np.isin(decisions["reason"], by_price))
+    order = taken | ((decisions["action"] == EXIT) & ~np.isin(decisions["reason"], PROTECTIVE))
     for j in np.flatnonzero(taken):
         recent = decisions["time_ns"][:j] > decisions["time_ns"][j] - worlds.MINUTE_NS
         assert (order[:j] & recent).sum() < world.risk[0]["max_orders_per_minute"]
@@ -328,11 +328,17 @@ def test_the_trades_of_one_symbol_never_overlap(seed):
 @settings(max_examples=15)
 @given(seed=SEEDS)
 def test_what_the_book_realised_is_what_the_trades_made(seed):
-    world, driver, trades, _ = driven(seed)
+    world, driver, trades, decisions = driven(seed)
     for i, position in enumerate(driver.ledger.book):
         made = Decimal(0)
-        rule = world.params[i]
+        rule, feed = world.params[i], world.feeds[i]
+        opens = world.sessions["open_ns"][feed["session"] : feed["session_stop"]]
         for trade in trades[trades["symbol"] == i]:
+            mine = (decisions["symbol"] == i) & (decisions["action"] == EXIT)
+            (decided,) = decisions[mine & (decisions["score"] == trade["score"])]
+            at = np.searchsorted(opens, [decided["time_ns"], trade["exit_ns"]], side="right")
+            if at[0] != at[1]:
+                continue  # counted when it was decided, as open, in the session before
             points = Decimal(repr(float(trade["exit_price"]))) - Decimal(
                 repr(float(trade["entry_price"]))
             )
@@ -386,19 +392,17 @@ def test_every_candidate_gets_one_decision_and_nothing_else_does(seed):
 
 @settings(max_examples=15)
 @given(seed=SEEDS)
-def test_after_a_breach_of_the_daily_loss_nothing_is_entered_in_that_session(seed):
+def test_after_a_breach_of_the_daily_loss_nothing_is_entered_on_that_date(seed):
     world = draw_world(seed)
     world.risk["daily_loss_usd"] = 50.0
     driver = Driver(world)
     driver.run()
-    halted = {}
-    for time_ns, book in driver.after_slice:
-        for i, position in enumerate(book):
-            if halted.get(i) == position["session"]:
-                assert position["halted"] == position["session"]
-                assert position["status"] in (FLAT, LEAVING), time_ns
-            if position["halted"] == position["session"]:
-                halted[i] = int(position["session"])
+    last = -NEVER
+    for time_ns, book, halted_date in driver.after_slice:
+        assert halted_date >= last
+        last = halted_date
+        for position in book[book["date"] <= halted_date]:
+            assert position["status"] in (FLAT, LEAVING), time_ns
 
 
 def test_capacity_goes_to_the_highest_score_first_and_ties_to_the_map():

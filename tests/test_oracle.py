@@ -450,9 +450,19 @@ def test_a_protective_level_is_rounded_to_the_tick_with_halves_up():
     minutes = [dip("07 10:00"), bar("07 10:05", 100.5, 100.5, 100.25, 100.5)]
     result = back_test(*minutes, exits={"protective": {"stop": level}})
     assert result.trades == []
+    minutes = [dip("07 10:00"), bar("07 10:05", 100.0, 100.5, 100.0, 100.5)]
     result = back_test(*minutes, exits={"protective": {"target": level}})
     assert brief(result) == [
-        (at("07 10:05"), 100.5, at("07 10:05"), 100.25, "protective_target"),
+        (at("07 10:05"), 100.0, at("07 10:05"), 100.25, "protective_target"),
+    ]
+
+
+def test_an_entry_beyond_its_target_leaves_at_the_entry_price():
+    level = {"percent": 0.25}
+    minutes = [dip("07 10:00"), bar("07 10:05", 101.0, 101.5, 100.75, 101.0)]
+    result = back_test(*minutes, exits={"protective": {"target": level}})
+    assert brief(result) == [
+        (at("07 10:05"), 101.0, at("07 10:05"), 101.0, "protective_target"),
     ]
     minutes = [dip("07 10:00"), bar("07 10:05", 100.25, 100.25, 100.0, 100.25)]
     result = back_test(*minutes, exits={"protective": {"stop": level}})

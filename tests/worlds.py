@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import naive
 import numpy as np
 
-from ibs_core import portfolio, positions, signals
-from ibs_core.bars import BAR, DAY_NS, MINUTE_NS, NEVER, PATH
+from ibs_core import portfolio, positions, replay, signals
+from ibs_core.bars import BAR, DAY_NS, MINUTE_NS, NEVER, PATH, SESSION
 from ibs_core.kernels import aggregate, atr, ema, features, ibs, pivots, ring, rsi, sma, wilder
 from ibs_core.schedule import Rule, make_schedule
 from ibs_core.sessions import load_sessions
@@ -299,6 +299,15 @@ def draw_sessions(group="equity", start_ns=EARLY_WEEK, days=5):
     return load_sessions(group, start_ns, start_ns + days * DAY_NS)
 
 
+def session_table(sessions):
+    """Write sessions as kernels take them."""
+    table = np.zeros(len(sessions.open_ns), SESSION)
+    for name in ("open_ns", "close_ns", "break_start_ns", "break_end_ns"):
+        table[name] = getattr(sessions, name)
+    table["date"] = sessions.trade_date
+    return table
+
+
 def naive_sessions(table):
     date = naive.dt.date(1970, 1, 1)
     return [
@@ -363,7 +372,7 @@ def build(minutes, sessions, plan, *, cuts=(), end=True, volume=True):
     n_minutes = len(minutes.ts)
     bars, days = np.zeros(n_minutes + 2, BAR), np.zeros(n_minutes + 2, BAR)
     path, n = np.zeros(2 * n_minutes + 2, PATH), np.zeros(3, np.int64)
-    state = aggregate.new_state()
+    state, table = aggregate.new_state(), session_table(sessions)
     switches = (
         {0, *(np.flatnonzero(np.diff(minutes.contract)) + 1).tolist()} if n_minutes else set()
     )
@@ -373,11 +382,9 @@ def build(minutes, sessions, plan, *, cuts=(), end=True, volume=True):
         part = minutes.part(start, stop)
         if start in switches:
             contract, first = int(part.contract[0]), (int(part.ts[0]), float(part.open[0]))
-            aggregate.switch_contract(
-                *(state[0], sessions.open_ns, sessions.close_ns, contract, *first, bars, days, n)
-            )
+            aggregate.switch_contract(state[0], table, contract, *first, bars, days, n)
         answer = aggregate.step(
-            *(state[0], plan[0], sessions.open_ns, sessions.close_ns),
+            *(state[0], plan[0], table),
             *(part.ts, part.open, part.high, part.low, part.close),
             part.volume if volume else np.zeros(0),
             *(bars, days, path, n),
@@ -408,7 +415,7 @@ class World(NamedTuple):
     signals: np.ndarray
     scores: np.ndarray
     path: np.ndarray
-    opens: np.ndarray
+    sessions: np.ndarray
     feeds: np.ndarray
     minutes: tuple[Minutes, ...]
 
@@ -447,7 +454,7 @@ def draw_risk(rng, max_positions):
 def draw_world(seed, *, n_symbols=3, max_positions=None, density=0.08, n_max=300):
     """Draw a few symbols of two session groups over an early close, a holiday and a weekend."""
     rng = np.random.default_rng(seed)
-    feeds, parts, opens, all_params, raw = np.zeros(n_symbols, portfolio.FEED), [], [], [], []
+    feeds, parts, tables, all_params, raw = np.zeros(n_symbols, replay.FEED), [], [], [], []
     limit = int(rng.integers(1, n_symbols + 1)) if max_positions is None else max_positions
     n_bars = n_path = n_sessions = 0
     for i in range(n_symbols):
@@ -483,7 +490,7 @@ def draw_world(seed, *, n_symbols=3, max_positions=None, density=0.08, n_max=300
         n_sessions += len(sessions.open_ns)
         feed["stop"], feed["session_stop"] = n_bars, n_sessions
         parts.append((bars, schedule, signal, built.path))
-        opens.append(sessions.open_ns)
+        tables.append(session_table(sessions))
         all_params.append(params)
         raw.append(minutes)
     bars, schedule, signal, path = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -495,7 +502,7 @@ def draw_world(seed, *, n_symbols=3, max_positions=None, density=0.08, n_max=300
         signal,
         rng.permutation(len(bars)).astype(np.float64),  # a score names its bar
         path,
-        np.concatenate(opens),
+        np.concatenate(tables),
         feeds,
         tuple(raw),
     )
@@ -529,9 +536,9 @@ def new_ledger(world):
 def decide_all(world, ledger=None):
     """Run `decide_many` to the end, from the start or from where a ledger stands."""
     ledger = new_ledger(world) if ledger is None else ledger
-    portfolio.decide_many(
+    replay.decide_many(
         *(world.params, world.risk[0], ledger.book, ledger.desk[0], ledger.feeds),
-        *(world.bars, world.schedule, world.signals, world.scores, world.path, world.opens),
+        *(world.bars, world.schedule, world.signals, world.scores, world.path, world.sessions),
         *(ledger.trades, ledger.decisions, ledger.n),
     )
     return ledger

@@ -33,10 +33,10 @@ __all__ = ["backtest"]
     "--parquet",
     "parquet",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=options.PATH,
     help="Minute bars: files, folders or globs (Parquet, or Databento .dbn.zst); several may follow.",
 )
-@click.argument("more", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]…")
+@click.argument("more", nargs=-1, type=options.PATH, metavar="[PATH]…")
 @options.config_files
 @click.option(
     "--symbols",
@@ -49,7 +49,7 @@ __all__ = ["backtest"]
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=options.PATH,
     default=Path("runs"),
     show_default=True,
     help="Folder for run folders.",
@@ -83,13 +83,13 @@ def backtest(
     settings = load_settings(
         config, overrides={"model": {"mode": model_mode}} if model_mode else None
     )
-    options.compile_notice(silent=silent)
     from ibs_core.contracts import load_contract_map
     from ibs_core.market_data import open_bars
 
     contracts = load_contract_map(Path(settings.contract_map) if settings.contract_map else None)
     roots = options.roots_of(symbols, contracts)
     source = open_bars(paths, contracts)
+    options.compile_notice(silent=silent)
     outcome = _run(
         source, settings, contracts, roots=roots, span=span, strict=strict, silent=silent
     )

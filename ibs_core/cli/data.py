@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ibs_core.cli import options
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["data"]
 
@@ -19,7 +22,7 @@ def data() -> None:
 
 
 @data.command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=options.PATH)
 @click.option("--symbols", default=DEMO_ROOTS, show_default=True, help="Comma-separated roots.")
 @click.option("--start", default="2022-01-03", show_default=True, help="First session date.")
 @click.option("--end", default="2024-12-31", show_default=True, help="Last session date.")
@@ -67,7 +70,7 @@ def sample(
 
 
 @data.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, type=options.PATH)
 @click.option("--strict", is_flag=True, help="Exit 1 when anything would be repaired.")
 @options.as_json
 @options.quiet
@@ -92,10 +95,10 @@ def check(*, paths: tuple[Path, ...], strict: bool, json_: bool, quiet: bool) ->
     "--parquet",
     "parquet",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=options.PATH,
     help="Bars: files, folders or globs.",
 )
-@click.argument("more", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]…")
+@click.argument("more", nargs=-1, type=options.PATH, metavar="[PATH]…")
 @click.option("--symbols", help="Comma-separated roots; default: all that the data hold.")
 @options.as_json
 @options.quiet

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ibs_core.contracts import ContractMap
 
 __all__ = [
+    "PATH",
     "as_json",
     "compile_notice",
     "config_files",
@@ -32,6 +33,9 @@ __all__ = [
     "say_json",
     "span_of",
 ]
+
+# Readers say what is wrong with a path, with the exit code of a missing permission.
+PATH = click.Path(path_type=Path, readable=False)
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -54,7 +58,7 @@ def config_files(function: _F) -> _F:
         "--config",
         "config",
         multiple=True,
-        type=click.Path(path_type=Path),
+        type=PATH,
         help="A YAML file of settings; repeat it to lay one over another, later files win.",
     )(function)
 

@@ -15,12 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import numba
 import platformdirs
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-_COMPILED = ("bars.py", "signals.py", "positions.py", "portfolio.py", "kernels/*.py")
+_COMPILED = ("bars.py", "signals.py", "positions.py", "portfolio.py", "replay.py", "kernels/*.py")
 
 
 def cache_folder() -> Path:
@@ -29,20 +30,22 @@ def cache_folder() -> Path:
     Returns
     -------
     Path
-        ``$IBS_CACHE_DIR`` or the platform's cache folder, then ``kernels-<digest>``.
+        ``kernels-<digest>`` below ``$IBS_CACHE_DIR``, ``$NUMBA_CACHE_DIR`` or the platform's cache.
     """
     digest = hashlib.sha256(f"{platform.machine()} {platform.python_version()}".encode())
     for pattern in _COMPILED:
         for source in sorted(_PACKAGE.glob(pattern)):
             digest.update(source.read_bytes())
-    root = os.environ.get("IBS_CACHE_DIR") or platformdirs.user_cache_dir("ibs")
+    named = os.environ.get("IBS_CACHE_DIR") or os.environ.get("NUMBA_CACHE_DIR")
+    root = named or platformdirs.user_cache_dir("ibs")
     return Path(root) / f"kernels-{digest.hexdigest()[:16]}"
 
 
-# Numba reads this when it is imported, so it is set first. A user's own choice is respected.
-FOLDER = Path(os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder())))
+FOLDER = cache_folder()
 
-import numba  # noqa: E402  (the cache folder above must be known first)
+# Set on the library itself, not in the environment: it may have been imported before, and its folder
+# named by a user has no digest.
+numba.config.CACHE_DIR = str(FOLDER)  # type: ignore[attr-defined]
 
 
 def jit(function: _F) -> _F:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ibs_core.bars import BAR, NEVER, Floats, Ints, Record, Records
+from ibs_core.bars import BAR, MINUTE_NS, NEVER, Floats, Ints, Record, Records
 from ibs_core.kernels._jit import jit
 from ibs_core.kernels.ring import canonical
 
@@ -28,15 +28,20 @@ STATE = np.dtype(
         ("session", "i8"),  # index of the session that opened last
         ("open_ns", "i8"),
         ("close_ns", "i8"),
+        ("break_start_ns", "i8"),
+        ("break_end_ns", "i8"),
         ("next_open_ns", "i8"),
         ("contract", "i8"),
         ("seam_ns", "i8"),  # belongs to the next bar that opens
         ("gap", "f8"),
         ("day_seam_ns", "i8"),  # belongs to the next session bar that opens
         ("day_gap", "f8"),
-        ("base_ns", "i8"),  # smallest distance of two minutes: the width of the data's bars
+        ("base_ns", "i8"),  # greatest width that divides every distance: that of the data's bars
         ("n_minutes", "i8"),
-        ("n_outside", "i8"),  # minutes at or after their session's close
+        (
+            "n_outside",
+            "i8",
+        ),  # minutes outside the calendar: after their session's close, or in its break
         ("n_path", "i8"),
         ("minute_ns", "i8"),  # the last minute, whole
         ("minute_open", "f8"),
@@ -67,14 +72,16 @@ def new_state() -> Records:
 
 
 @jit
-def _enter_session(state: Record, opens: Ints, closes: Ints, ts_ns: int) -> None:
+def _enter_session(state: Record, sessions: Records, ts_ns: int) -> None:
     i = state["session"]
-    while i + 1 < len(opens) and opens[i + 1] <= ts_ns:
+    while i + 1 < len(sessions) and sessions[i + 1]["open_ns"] <= ts_ns:
         i += 1
     state["session"] = i
-    state["open_ns"] = opens[i]
-    state["close_ns"] = closes[i]
-    state["next_open_ns"] = opens[i + 1] if i + 1 < len(opens) else NEVER
+    state["open_ns"] = sessions[i]["open_ns"]
+    state["close_ns"] = sessions[i]["close_ns"]
+    state["break_start_ns"] = sessions[i]["break_start_ns"]
+    state["break_end_ns"] = sessions[i]["break_end_ns"]
+    state["next_open_ns"] = sessions[i + 1]["open_ns"] if i + 1 < len(sessions) else NEVER
 
 
 @jit
@@ -162,8 +169,7 @@ def _open_bar(state: Record, plan: Record, ts_ns: int, price: float) -> None:
 @jit
 def switch_contract(
     state: Record,
-    opens: Ints,
-    closes: Ints,  # noqa: ARG001 (the session table is passed whole, as to ``step``)
+    sessions: Records,  # noqa: ARG001 (the session table is passed whole, as to ``step``)
     contract: int,
     ts_ns: int,
     first_open: float,
@@ -176,7 +182,7 @@ def switch_contract(
     Parameters
     ----------
     state : STATE
-    opens, closes : (n_sessions,) int64, the session table
+    sessions : (n_sessions,) SESSION
     contract : int64
     ts_ns, first_open : the new contract's first minute and its open
     bars, days : (capacity,) BAR, the bars that the cut closes are appended
@@ -186,9 +192,9 @@ def switch_contract(
         seam_ns = ts_ns
         if ts_ns >= state["next_open_ns"]:  # the contract changed between two sessions
             i = state["session"]
-            while i + 1 < len(opens) and opens[i + 1] <= ts_ns:
+            while i + 1 < len(sessions) and sessions[i + 1]["open_ns"] <= ts_ns:
                 i += 1
-            seam_ns = opens[i]
+            seam_ns = sessions[i]["open_ns"]
         gap = canonical(first_open - state["minute_close"])
         if state["has_bar"] == 1:
             state["bar"]["end_ns"] = min(state["bar"]["end_ns"], seam_ns)
@@ -204,11 +210,20 @@ def switch_contract(
 
 
 @jit
+def _common_width(base_ns: int, distance_ns: int) -> int:
+    """Return the greatest common divisor of the width so far and a new distance of two minutes."""
+    if base_ns == NEVER:
+        return distance_ns
+    while distance_ns != 0:
+        base_ns, distance_ns = distance_ns, base_ns % distance_ns
+    return base_ns
+
+
+@jit
 def step(
     state: Record,
     plan: Record,
-    opens: Ints,
-    closes: Ints,
+    sessions: Records,
     ts: Ints,
     open_: Floats,
     high: Floats,
@@ -226,7 +241,7 @@ def step(
     ----------
     state : STATE
     plan : PLAN
-    opens, closes : (n_sessions,) int64, the session table
+    sessions : (n_sessions,) SESSION
     ts : (n_minutes,) int64, minute opens, strictly increasing
     open_, high, low, close : (n_minutes,) float64, price units
     volume : (n_minutes,) float64, or (0,) when there is none
@@ -251,7 +266,8 @@ def step(
         )
         if not regular:
             return i
-        state["base_ns"] = min(state["base_ns"], ts[i] - state["minute_ns"])
+        if state["n_minutes"] > 0 and (ts[i] - state["minute_ns"]) % state["base_ns"] != 0:
+            state["base_ns"] = _common_width(state["base_ns"], ts[i] - state["minute_ns"])
         marked = False
         if plan["mark_ns"] > 0 and state["has_bar"] == 1:
             marked = ts[i] // plan["mark_ns"] != state["minute_ns"] // plan["mark_ns"]
@@ -263,7 +279,7 @@ def step(
             if state["has_day"] == 1 and ts[i] >= state["close_ns"]:
                 _emit_day(state, days, n)  # before any bar outside the calendar ends
             if ts[i] >= state["next_open_ns"] or state["session"] < 0:
-                _enter_session(state, opens, closes, ts[i])
+                _enter_session(state, sessions, ts[i])
             _open_bar(state, plan, ts[i], open_[i])
         state["minute_ns"] = ts[i]
         state["minute_close"] = close[i]
@@ -273,8 +289,9 @@ def step(
             state["minute_low"] = low[i]
             state["minute_kept"] = 0
         state["n_minutes"] += 1
-        if ts[i] >= state["close_ns"]:
-            state["n_outside"] += 1
+        if ts[i] >= state["break_start_ns"]:  # the close, where there is no break
+            if ts[i] >= state["close_ns"] or ts[i] < state["break_end_ns"]:
+                state["n_outside"] += 1
         bar = state["bar"]
         if high[i] > bar["high"] or low[i] < bar["low"]:
             bar["high"] = max(bar["high"], high[i])
@@ -307,7 +324,8 @@ def finish(state: Record, bars: Records, days: Records, n: Ints) -> int:
     """
     if state["has_bar"] == 0:
         return 1
-    if state["minute_ns"] + state["base_ns"] >= state["bar"]["end_ns"]:
+    width_ns = state["base_ns"] if state["base_ns"] < NEVER else MINUTE_NS
+    if state["minute_ns"] + width_ns >= state["bar"]["end_ns"]:
         _emit_bar(state, bars, days, n)
         return 1
     state["bar"]["path_stop"] = state["n_path"]

@@ -1,0 +1,232 @@
+"""Replay: the bars of all symbols, slice by slice, through ``decide``.
+
+What a live worker sees minute by minute is taken from three places: a bar's first minute fills what is
+pending, the path minutes touch resting levels, and the bar's end makes a slice.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ibs_core import portfolio, positions
+from ibs_core.bars import NEVER, Floats, Ints, Record, Records
+from ibs_core.kernels._jit import jit
+from ibs_core.positions import ENTERING, FLAT, LEAVING, OPEN
+
+__all__ = ["FEED", "decide_many"]
+
+FEED = np.dtype(
+    [
+        ("bar", "i8"),  # the bar that opens or closes next, an index into all bars
+        ("stop", "i8"),  # one past the symbol's last bar
+        ("path", "i8"),  # the next path minute, an index into all path minutes
+        ("path_offset", "i8"),
+        ("session", "i8"),  # an index into all session opens
+        ("session_stop", "i8"),
+        ("opened", "i8"),  # 1: the bar's first minute was seen
+        ("crossed", "i8"),  # 1: the bar's seam was crossed
+    ],
+)
+"""Where a symbol's replay stands."""
+
+
+@jit
+def _enter_session(position: Record, feed: Record, sessions: Records, ts_ns: int) -> None:
+    """Let the symbol's session be the one that opened last; its realised P&L starts anew."""
+    k = feed["session"]
+    while k + 1 < feed["session_stop"] and sessions[k + 1]["open_ns"] <= ts_ns:
+        k += 1
+    feed["session"] = k
+    if position["date"] != sessions[k]["date"]:
+        position["date"] = sessions[k]["date"]
+        position["realised_usd"] = 0.0
+
+
+@jit
+def _cross(
+    params: Record,
+    position: Record,
+    i: int,
+    desk: Record,
+    feed: Record,
+    bar: Record,
+    sessions: Records,
+    trades: Records,
+    decisions: Records,
+    n: Ints,
+) -> None:
+    if bar["seam_ns"] == 0 or feed["crossed"] == 1:
+        return
+    feed["crossed"] = 1
+    _enter_session(position, feed, sessions, bar["seam_ns"])
+    if positions.cross_seam(params, position, bar["seam_ns"], trades, n) == 1:
+        portfolio.log_order(desk, bar["seam_ns"])
+        score = position["trade"]["score"]
+        portfolio.record(
+            decisions, n, bar["seam_ns"], i, portfolio.EXIT, positions.ROLL_EXIT, score
+        )
+
+
+@jit
+def _settle(
+    time_ns: int,
+    params: Record,
+    position: Record,
+    i: int,
+    desk: Record,
+    feed: Record,
+    bars: Records,
+    schedule: Records,
+    path: Records,
+    sessions: Records,
+    trades: Records,
+    decisions: Records,
+    n: Ints,
+) -> None:
+    """Replay what one symbol printed before a slice: seam, first minute, minutes that matter."""
+    if feed["bar"] < feed["stop"]:
+        bar = bars[feed["bar"]]
+        if bar["seam_ns"] < time_ns:
+            _cross(params, position, i, desk, feed, bar, sessions, trades, decisions, n)
+        if feed["opened"] == 0 and bar["first_ns"] < time_ns:
+            feed["opened"] = 1
+            _enter_session(position, feed, sessions, bar["first_ns"])
+            flats = schedule[feed["bar"]]["flats_first"]
+            positions.fill(
+                params,
+                position,
+                i,
+                bar["contract"],
+                bar["first_ns"],
+                bar["open"],
+                flats,
+                trades,
+                n,
+            )
+        last = feed["path_offset"] + bar["path_stop"]
+        while feed["path"] < last and path[feed["path"]]["ts_ns"] < time_ns:
+            minute = path[feed["path"]]
+            if position["status"] == LEAVING:  # decided inside the bar, by another symbol's slice
+                _enter_session(position, feed, sessions, minute["ts_ns"])
+                positions.fill(
+                    params,
+                    position,
+                    i,
+                    bar["contract"],
+                    minute["ts_ns"],
+                    minute["open"],
+                    0,
+                    trades,
+                    n,
+                )
+            if position["status"] == OPEN:
+                reason = positions.protect(params, position, minute, trades, n)
+                if reason > 0:
+                    score = position["trade"]["score"]
+                    portfolio.record(
+                        decisions, n, minute["ts_ns"], i, portfolio.EXIT, reason, score
+                    )
+            position["mark"] = minute["close"]
+            feed["path"] += 1
+        if bar["end_ns"] == NEVER and bar["last_ns"] < time_ns:  # the data stop inside it
+            position["mark"] = bar["close"]
+    if position["status"] == ENTERING and time_ns > position["expire_ns"]:
+        position["status"] = FLAT
+    if time_ns < NEVER:
+        _enter_session(position, feed, sessions, time_ns)
+
+
+@jit
+def _read_slice(
+    time_ns: int,
+    feed: Record,
+    bars: Records,
+    schedule: Records,
+    signals: Records,
+    scores: Floats,
+    now: Record,
+) -> None:
+    k = feed["bar"]
+    now["closing"] = 0
+    now["in_bar"] = feed["opened"]
+    if k >= feed["stop"] or bars[k]["end_ns"] != time_ns:
+        return
+    now["closing"] = 1
+    now["close"] = bars[k]["close"]
+    now["high"] = bars[k]["high"]
+    now["low"] = bars[k]["low"]
+    now["ibs"] = signals[k]["ibs"]
+    now["atr"] = signals[k]["atr"]
+    now["gate"] = signals[k]["gate"]
+    now["score"] = scores[k] if len(scores) > 0 else np.nan
+    now["flats"] = schedule[k]["flats_end"]
+    now["in_roll"] = schedule[k]["in_roll"]
+    now["expire_ns"] = schedule[k]["expire_ns"]
+    now["close_left_ns"] = schedule[k]["close_left_ns"]
+    feed["bar"] += 1
+    feed["opened"] = 0
+    feed["crossed"] = 0
+
+
+@jit
+def decide_many(
+    params: Records,
+    risk: Record,
+    book: Records,
+    desk: Record,
+    feeds: Records,
+    bars: Records,
+    schedule: Records,
+    signals: Records,
+    scores: Floats,
+    path: Records,
+    sessions: Records,
+    trades: Records,
+    decisions: Records,
+    n: Ints,
+) -> None:
+    """Replay the bars of all symbols, slice by slice.
+
+    Parameters
+    ----------
+    params : (n_symbols,) PARAMS, in contract-map order
+    risk : RISK
+    book : (n_symbols,) POSITION
+    desk : DESK
+    feeds : (n_symbols,) FEED
+    bars, schedule, signals : (n_bars,) BAR, SCHEDULE, SIGNAL, symbol after symbol
+        A bar that the data do not complete ends NEVER: it fills and protects but decides nothing.
+    scores : (n_bars,) float64, or (0,) without a model
+    path : (n_path,) PATH, symbol after symbol
+    sessions : (n_sessions,) SESSION, symbol after symbol
+    trades : (capacity,) TRADE, appended
+    decisions : (capacity,) DECISION, appended
+    n : (2,) int64, counts of trades and decisions
+    """
+    slices = np.zeros(len(book), portfolio.SLICE)
+    while True:
+        time_ns = NEVER
+        for i in range(len(book)):
+            if feeds[i]["bar"] < feeds[i]["stop"]:
+                time_ns = min(time_ns, bars[feeds[i]["bar"]]["end_ns"])
+        for i in range(len(book)):
+            _settle(
+                time_ns,
+                params[i],
+                book[i],
+                i,
+                desk,
+                feeds[i],
+                bars,
+                schedule,
+                path,
+                sessions,
+                trades,
+                decisions,
+                n,
+            )
+        if time_ns == NEVER:
+            break
+        for i in range(len(book)):
+            _read_slice(time_ns, feeds[i], bars, schedule, signals, scores, slices[i])
+        portfolio.decide(time_ns, params, risk, book, desk, slices, decisions, n)
