@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 __all__ = [
     "BAR",
     "DAY_NS",
+    "EXIT_REASONS",
     "MINUTE_NS",
     "NEVER",
     "PATH",
@@ -82,3 +83,17 @@ SESSION = np.dtype(
 
 PATH = np.dtype([("ts_ns", "i8"), ("open", "f8"), ("high", "f8"), ("low", "f8"), ("close", "f8")])
 """A minute that matters inside its bar: one that made a new high or low, or stands beside a mark."""
+
+EXIT_REASONS = (
+    "stop",
+    "target",
+    "ibs",
+    "bars",
+    "flat_by",
+    "roll",
+    "portfolio",
+    "protective_stop",
+    "protective_target",
+    "operator",
+)
+"""Why a position was left; a code is an index here + 1."""

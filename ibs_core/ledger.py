@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from ibs_core.bars import EXIT_REASONS
 from ibs_core.portfolio import BLOCKS, ENTRY
-from ibs_core.positions import LEAVING, OPEN, REASONS
+from ibs_core.positions import LEAVING, OPEN
 from ibs_core.report.equity import MARKS, OpenPosition, PointCosts
 from ibs_core.report.run import BARS, DECISIONS, TRADES
 from ibs_core.signals import FIRST_FILTER, GATES
@@ -100,7 +101,7 @@ def trades_frame(trades: Records, lines: Sequence[Line]) -> pl.DataFrame:
         "entry_price": trades["entry_price"],
         "exit_time": _instants(trades["exit_ns"]),
         "exit_price": trades["exit_price"],
-        "exit_reason": _names(REASONS, trades["reason"] - 1),
+        "exit_reason": _names(EXIT_REASONS, trades["reason"] - 1),
         "gross_usd": gross,
         "commission_usd": commission,
         "slippage_usd": slippage,
@@ -132,7 +133,7 @@ def decisions_frame(decisions: Records, lines: Sequence[Line]) -> pl.DataFrame:
     decisions = decisions[order]
     entry = decisions["action"] == ENTRY
     taken = _names(("taken", *(f"blocked:{name}" for name in BLOCKS)), decisions["reason"] * entry)
-    left = _names(("", *REASONS), decisions["reason"] * ~entry)
+    left = _names(("", *EXIT_REASONS), decisions["reason"] * ~entry)
     return pl.DataFrame(
         {
             "time": _instants(decisions["time_ns"]),

@@ -95,7 +95,7 @@ SLICE = np.dtype(
 DECISION = np.dtype(
     [("time_ns", "i8"), ("symbol", "i8"), ("action", "i8"), ("reason", "i8"), ("score", "f8")],
 )
-"""An entry's reason is TAKEN or a code of BLOCKS, an exit's a code of ``positions.REASONS``."""
+"""An entry's reason is TAKEN or a code of BLOCKS, an exit's a code of ``bars.EXIT_REASONS``."""
 
 
 def new_desk() -> Records:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ibs_core.bars import Ints, Record, Records
+from ibs_core.bars import EXIT_REASONS, Ints, Record, Records
 from ibs_core.kernels._jit import jit
 from ibs_core.kernels.ring import canonical
 
@@ -21,7 +21,6 @@ __all__ = [
     "LEAVING",
     "OPEN",
     "POSITION",
-    "REASONS",
     "TRADE",
     "cross_seam",
     "due_exit",
@@ -35,19 +34,6 @@ __all__ = [
 
 FLAT, ENTERING, OPEN, LEAVING = range(4)
 
-REASONS = (
-    "stop",
-    "target",
-    "ibs",
-    "bars",
-    "flat_by",
-    "roll",
-    "portfolio",
-    "protective_stop",
-    "protective_target",
-    "operator",
-)
-"""Exit reasons by code - 1."""
 (
     STOP,
     TARGET,
@@ -59,7 +45,7 @@ REASONS = (
     PROTECTIVE_STOP,
     PROTECTIVE_TARGET,
     OPERATOR,
-) = range(1, len(REASONS) + 1)
+) = range(1, len(EXIT_REASONS) + 1)
 
 TRADE = np.dtype(
     [
@@ -102,6 +88,10 @@ POSITION = np.dtype(
 def new_positions(n_symbols: int) -> Records:
     """Make the book before any bar: flat.
 
+    Parameters
+    ----------
+    n_symbols : int
+
     Returns
     -------
     (n_symbols,) POSITION
@@ -121,7 +111,7 @@ def _level(price: float, percent: float, atr_multiple: float, atr: float, side: 
 def _on_tick(price: float, tick_nano: int) -> float:
     """Round to the nearest tick, halves up, in whole 1e-9 units; NaN stays NaN."""
     if price != price:
-        return price
+        return np.nan  # one bit pattern, whatever the compiler made of the sum
     nano = np.int64(np.rint(price * 1e9))
     return (2 * nano + tick_nano) // (2 * tick_nano) * tick_nano / 1e9
 
@@ -176,7 +166,7 @@ def leave(position: Record, reason: int, ibs: float, n_bars: int) -> None:
     Parameters
     ----------
     position : POSITION, OPEN
-    reason : int64, a code of REASONS
+    reason : int64, a code of EXIT_REASONS
     ibs : float64, of the own bar that closed, else NaN
     n_bars : int64, own bars held
     """
@@ -341,7 +331,7 @@ def due_exit(
 
     Returns
     -------
-    int64, a code of REASONS, 0 when none is due
+    int64, a code of EXIT_REASONS, 0 when none is due
     """
     entry = position["trade"]["entry_price"]
     if close <= _level(entry, params["stop_percent"], params["stop_atr"], position["atr"], -1.0):

@@ -424,6 +424,36 @@ def test_capacity_goes_to_the_highest_score_first_and_ties_to_the_map():
 
 
 @pytest.mark.parametrize(
+    ("minute", "reason", "price"),
+    [
+        ((100.0, 101.0, 99.0, 100.0), 0, None),
+        ((100.0, 101.0, 97.0, 98.0), PROTECTIVE_STOP, 98.0),
+        ((96.0, 97.0, 95.0, 96.0), PROTECTIVE_STOP, 96.0),  # opened below: no better than its open
+        ((100.0, 103.0, 99.0, 100.0), PROTECTIVE_TARGET, 102.0),
+        ((104.0, 105.0, 103.0, 104.0), PROTECTIVE_TARGET, 102.0),  # never better than the target
+        ((100.0, 103.0, 97.0, 100.0), PROTECTIVE_STOP, 98.0),  # both: the stop
+        ((98.0, 98.0, 98.0, 98.0), PROTECTIVE_STOP, 98.0),
+        ((102.0, 102.0, 102.0, 102.0), PROTECTIVE_TARGET, 102.0),
+    ],
+)
+def test_a_minute_touches_the_stop_before_the_target(minute, reason, price):
+    book, trades = positions.new_positions(1), np.zeros(1, positions.TRADE)
+    position, n = book[0], np.zeros(2, np.int64)
+    position["status"], position["trade"]["entry_price"] = OPEN, 100.0
+    position["trade"]["low"] = position["trade"]["high"] = 100.0
+    position["protective_stop"], position["protective_target"] = 98.0, 102.0
+    path = np.zeros(1, worlds.PATH)
+    path[0] = (7, *minute)
+    params = np.zeros(1, worlds.signals.PARAMS)
+    assert positions.protect(params[0], position, path[0], trades, n) == reason
+    if price is None:
+        assert (position["status"], n[0]) == (OPEN, 0)
+        assert (position["trade"]["low"], position["trade"]["high"]) == (minute[2], minute[1])
+    else:
+        assert (trades[0]["exit_price"], trades[0]["exit_ns"], n[0]) == (price, 7, 1)
+
+
+@pytest.mark.parametrize(
     ("price", "tick_nano", "expected"),
     [
         (100.125, 250_000_000, 100.25),  # a half goes up

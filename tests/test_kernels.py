@@ -62,6 +62,15 @@ def test_a_kernel_equals_its_oracle_also_across_rolls(kernel, seed, per_unit, se
     assert_close(found, as_array(kernel.oracle(prices)))
 
 
+@pytest.mark.parametrize("name", ["pivots", "ring"])
+@settings(max_examples=12)
+@given(seed=SEEDS, per_unit=TICKS, seams=st.integers(1, 3))
+def test_a_remembered_level_is_exact_across_rolls(name, seed, per_unit, seams):
+    prices = walk(seed, 120, per_unit=per_unit, seams=seams)
+    found, _ = run_kernel(KERNEL[name], prices)
+    np.testing.assert_array_equal(found, as_array(KERNEL[name].oracle(prices)))
+
+
 @every_kernel
 @pytest.mark.parametrize("start", [1e6, 1e-6, -37.0])
 def test_a_kernel_equals_its_oracle_at_huge_tiny_and_negative_prices(kernel, start):

@@ -455,6 +455,9 @@ def test_a_protective_level_is_rounded_to_the_tick_with_halves_up():
     assert brief(result) == [
         (at("07 10:05"), 100.0, at("07 10:05"), 100.25, "protective_target"),
     ]
+    minutes = [dip("07 10:00"), bar("07 10:05", 100.25, 100.25, 100.0, 100.25)]
+    result = back_test(*minutes, exits={"protective": {"stop": level}})
+    assert brief(result) == [(at("07 10:05"), 100.25, at("07 10:05"), 100.0, "protective_stop")]
 
 
 def test_an_entry_beyond_its_target_leaves_at_the_entry_price():
@@ -464,9 +467,6 @@ def test_an_entry_beyond_its_target_leaves_at_the_entry_price():
     assert brief(result) == [
         (at("07 10:05"), 101.0, at("07 10:05"), 101.0, "protective_target"),
     ]
-    minutes = [dip("07 10:00"), bar("07 10:05", 100.25, 100.25, 100.0, 100.25)]
-    result = back_test(*minutes, exits={"protective": {"stop": level}})
-    assert brief(result) == [(at("07 10:05"), 100.25, at("07 10:05"), 100.0, "protective_stop")]
 
 
 def test_a_decided_exit_comes_before_a_protective_level_in_its_fill_minute():

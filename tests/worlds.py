@@ -51,8 +51,11 @@ class Prices(NamedTuple):
         )
 
 
-def walk(seed, n, *, per_unit=4, start=5000.0, seams=0, stride=20):
-    """Draw `n` bars; about a tenth of them stand still, and some open away from the last close."""
+def walk(seed, n, *, per_unit=4, start=5000.0, seams=0, stride=20, places=None):
+    """Draw `n` bars; about a tenth of them stand still, and some open away from the last close.
+
+    Seams lie at `places`, where given, and else anywhere.
+    """
     rng = np.random.default_rng(seed)
     close = np.round(start * per_unit).astype(np.int64) + np.cumsum(
         rng.integers(-stride, stride + 1, n) * (rng.random(n) < 0.9)
@@ -62,9 +65,8 @@ def walk(seed, n, *, per_unit=4, start=5000.0, seams=0, stride=20):
     up, down = rng.integers(0, stride, (2, n)) * (rng.random((2, n)) < 0.8)
     high, low = np.maximum(open_, close) + up, np.minimum(open_, close) - down
     ticks = np.stack([open_, high, low, close], axis=1)
-    at = tuple(
-        sorted(int(s) for s in rng.choice(np.arange(1, n), min(seams, n - 1), replace=False))
-    )
+    possible = np.arange(1, n) if places is None else places
+    at = tuple(sorted(rng.choice(possible, min(seams, len(possible)), replace=False).tolist()))
     for s in at:
         ticks[s:] += int(rng.integers(-40, 41))
     return Prices(ticks, per_unit, at)
@@ -344,7 +346,10 @@ def draw_minutes(seed, sessions, *, density=0.1, seams=0, late=5, per_unit=4, st
         ts = np.union1d(ts, rng.choice(outside, late))
     if n_max is not None:
         ts = ts[:n_max]
-    prices = walk(seed + 1, len(ts), per_unit=per_unit, seams=seams, stride=stride)
+    session = np.searchsorted(sessions.open_ns, ts, side="right")
+    starts = np.flatnonzero(np.diff(session)) + 1
+    places = starts if rng.random() < 0.5 else None  # half the time, only between sessions
+    prices = walk(seed + 1, len(ts), per_unit=per_unit, seams=seams, stride=stride, places=places)
     contract = np.zeros(len(ts), np.int64)
     for s in prices.seams:
         contract[s:] += 1

@@ -113,7 +113,7 @@ def _run(
 ) -> Outcome:
     from ibs_core.outcome import run_backtest
 
-    with options.progress_bar("reading", None, silent=silent) as progress:
+    with options.progress_bar("reading", source.n_rows, silent=silent) as progress:
         return run_backtest(
             source,
             settings,

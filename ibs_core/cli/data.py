@@ -51,7 +51,7 @@ def sample(
     first, last = options.span_of(start, end)
     assert first is not None, "--start has a default"
     assert last is not None, "--end has a default"
-    with options.progress_bar("generating", len(roots), silent=json_ or quiet) as progress:
+    with options.progress_bar("generating", lambda: len(roots), silent=json_ or quiet) as progress:
         files = write_sample(
             out,
             roots=roots,

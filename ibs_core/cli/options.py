@@ -142,15 +142,15 @@ def compile_notice(*, silent: bool) -> None:
 
 @contextlib.contextmanager
 def progress_bar(
-    title: str, total: int | None, *, silent: bool
+    title: str, total: Callable[[], int | None], *, silent: bool
 ) -> Iterator[Callable[[str, int], None]]:
     """Show progress on a terminal; nothing elsewhere.
 
     Parameters
     ----------
     title : str
-    total : int or None
-        Rows to come.
+    total : callable
+        Returns the rows to come, or None; called only where there is a terminal.
     silent : bool
 
     Yields
@@ -177,5 +177,5 @@ def progress_bar(
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=total)
+        task = bar.add_task(title, total=total())
         yield lambda what, rows: bar.update(task, advance=rows, description=f"{title} {what}")

@@ -169,7 +169,7 @@ def _open_bar(state: Record, plan: Record, ts_ns: int, price: float) -> None:
 @jit
 def switch_contract(
     state: Record,
-    sessions: Records,  # noqa: ARG001 (the session table is passed whole, as to ``step``)
+    sessions: Records,
     contract: int,
     ts_ns: int,
     first_open: float,
@@ -289,9 +289,9 @@ def step(
             state["minute_low"] = low[i]
             state["minute_kept"] = 0
         state["n_minutes"] += 1
-        if ts[i] >= state["break_start_ns"]:  # the close, where there is no break
-            if ts[i] >= state["close_ns"] or ts[i] < state["break_end_ns"]:
-                state["n_outside"] += 1
+        in_break = state["break_start_ns"] <= ts[i] < state["break_end_ns"]
+        if in_break or ts[i] >= state["close_ns"]:
+            state["n_outside"] += 1
         bar = state["bar"]
         if high[i] > bar["high"] or low[i] < bar["low"]:
             bar["high"] = max(bar["high"], high[i])

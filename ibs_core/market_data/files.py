@@ -46,6 +46,10 @@ class BarFile(ABC):
     def first_ns(self) -> int | None:
         """Return the time of the first row, UTC ns, or None if there is no row."""
 
+    def n_rows(self) -> int | None:
+        """Return the number of rows, or None where it is not cheap to tell."""
+        return None
+
     @abstractmethod
     def symbols(self) -> list[str]:
         """Return the distinct symbols; reads that column of the file."""

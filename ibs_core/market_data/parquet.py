@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from ibs_core.errors import DataError
+from ibs_core.errors import DataError, EnvironmentFault
 from ibs_core.market_data.files import BarFile, reading
 from ibs_core.market_data.runs import PRICES
 
@@ -66,6 +66,11 @@ class ParquetBars(BarFile):
             first = self._scan.select(self._columns[0]).head(1).collect()["ts_ns"]
         return None if first.is_empty() else int(first.fill_null(-(2**63))[0])
 
+    def n_rows(self) -> int:
+        """Return the number of rows, as the footer has it."""
+        with reading(self.path):
+            return int(self._scan.select(pl.len()).collect().item())
+
     def symbols(self) -> list[str]:
         """Return the distinct symbols, sorted; null is left out."""
         with reading(self.path):
@@ -83,16 +88,26 @@ class ParquetBars(BarFile):
             lazy = lazy.filter(where)
         with reading(self.path):
             batches = iter(lazy.collect_batches(maintain_order=True))
+        n_left = None if pushed and where is not None else self.n_rows()
         while True:
             with reading(self.path):  # not around the yield: the consumer's errors are its own
                 batch = next(batches, None)
             if batch is None:
-                return
+                break
+            n_left = None if n_left is None else n_left - batch.height
             rows = self._form(batch, volume=volume)
             if where is not None and not pushed:
                 rows = rows.filter(where)
             if rows.height:
                 yield rows
+        if n_left:  # a decoder that gives up must not look like the end of the data
+            raise EnvironmentFault(
+                "unreadable or truncated file",
+                expected="all the rows that its footer counts",
+                found=f"{n_left} rows fewer",
+                where=str(self.path),
+                remedy="fetch or write it again",
+            )
 
     def _form(self, batch: pl.DataFrame, *, volume: bool) -> pl.DataFrame:
         if volume:

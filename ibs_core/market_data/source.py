@@ -102,6 +102,11 @@ class BarSource:
         """Paths in the order in which they are read."""
         return tuple(file.path for file in self._files)
 
+    def n_rows(self) -> int | None:
+        """Return the rows of all files, or None where a file cannot tell cheaply."""
+        counts = [file.n_rows() for file in self._files]
+        return None if None in counts else sum(count or 0 for count in counts)
+
     @property
     def contracts(self) -> ContractMap:
         """The contract map that names the roots."""

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import polars as pl
 
+from ibs_core.bars import EXIT_REASONS
+
 __all__ = [
     "BARS",
     "DECISIONS",
@@ -20,19 +22,6 @@ __all__ = [
 
 TOTAL: Final = "TOTAL"
 """The symbol of the rows and statistics that cover the whole portfolio."""
-
-EXIT_REASONS: Final = (
-    "stop",
-    "target",
-    "ibs",
-    "bars",
-    "flat_by",
-    "roll",
-    "portfolio",
-    "protective_stop",
-    "protective_target",
-    "operator",
-)
 
 _INSTANT: Final = pl.Datetime("ns", "UTC")
 _TEXT, _COUNT, _NUMBER = pl.String(), pl.Int64(), pl.Float64()
