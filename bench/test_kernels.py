@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from conftest import in_turn, tell
 
-from ibs_core.bars import BAR, PATH
+from ibs_core.bars import BAR, PATH, SESSION
 from ibs_core.kernels import aggregate
 from ibs_core.kernels._jit import jit
 from ibs_core.series import make_plan
@@ -29,6 +29,10 @@ def test_aggregation_of_a_minute(benchmark, capsys):
     close = 5000 + np.cumsum(rng.integers(-2, 3, N_MINUTES)) * 0.25
     ts = np.arange(N_MINUTES) * 60 * 10**9 + 1_704_067_200 * 10**9
     opens = np.arange(ts[0] - 24 * HOUR_NS, ts[-1] + 48 * HOUR_NS, 24 * HOUR_NS)
+    sessions = np.zeros(len(opens), SESSION)
+    sessions["open_ns"] = opens
+    for name in ("close_ns", "break_start_ns", "break_end_ns"):
+        sessions[name] = opens + 23 * HOUR_NS
     plan = make_plan(HOUR_NS, with_path=False, mark_ns=0, allow_nonpositive=False)
     bars, days = np.zeros(N_MINUTES, BAR), np.zeros(N_MINUTES, BAR)
 
@@ -36,9 +40,7 @@ def test_aggregation_of_a_minute(benchmark, capsys):
         state, n = aggregate.new_state(), np.zeros(3, np.int64)
         columns = (close, close + 0.5, close - 0.5, close)
         rest = (np.zeros(0), bars, days, np.zeros(0, PATH), n)
-        assert (
-            aggregate.step(state[0], plan[0], opens, opens + 23 * HOUR_NS, ts, *columns, *rest) < 0
-        )
+        assert aggregate.step(state[0], plan[0], sessions, ts, *columns, *rest) < 0
 
     run()
     _calibration(close)

@@ -6,13 +6,13 @@ Only bars of the signal timeframe are ever held; the minutes stream past.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ibs_core import portfolio, positions, replay, signals
-from ibs_core.bars import MINUTE_NS, NEVER
+from ibs_core.bars import MINUTE_NS, NEVER, joined
 from ibs_core.errors import ConfigError, DataError
 from ibs_core.kernels import features
 from ibs_core.ledger import Line, trades_frame
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["Traded", "trade"]
 
 Records = NDArray[np.void]
-_T = TypeVar("_T", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -293,27 +292,23 @@ def _decide(
     n = np.zeros(2, np.int64)
     book = positions.new_positions(len(traded))
     replay.decide_many(
-        np.concatenate([symbol.params for symbol in traded]),
+        joined([symbol.params for symbol in traded]),
         make_risk(settings.risk, by_score=settings.model.mode == "veto")[0],
         book,
         portfolio.new_desk()[0],
         _feeds(traded, series),
-        _joined([item.bars for item in series]),
-        _joined([schedule for schedule, _ in observed]),
-        _joined(seen),
+        joined([item.bars for item in series]),
+        joined([schedule for schedule, _ in observed]),
+        joined(seen),
         np.zeros(0),
-        _joined([item.path for item in series]),
-        _joined([symbol.session_table for symbol in traded]),
+        joined([item.path for item in series]),
+        joined([symbol.session_table for symbol in traded]),
         trades,
         decisions,
         n,
     )
     lines = [_line(symbol, item, settings) for symbol, item in zip(traded, series, strict=True)]
     return Traded(traded, series, seen, lines, trades[: n[0]], decisions[: n[1]], book)
-
-
-def _joined(parts: Sequence[NDArray[_T]]) -> NDArray[_T]:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _observe(symbol: Symbol, series: Series) -> tuple[Records, Records]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ibs_core.bars import BAR, NEVER, PATH
+from ibs_core.bars import BAR, NEVER, PATH, joined
 from ibs_core.errors import DataError
 from ibs_core.kernels import aggregate
 
@@ -160,14 +160,14 @@ class SeriesBuilder:
         complete = aggregate.finish(self._state[0], bars, days, n)
         self._take(bars, days, path, n)
         state = self._state[0]
-        joined = np.concatenate([part[0] for part in self._parts])
+        all_bars = joined([part[0] for part in self._parts])
         return Series(
             self._root,
-            joined,
-            np.concatenate([part[1] for part in self._parts]),
-            np.concatenate([part[2] for part in self._parts]),
+            all_bars,
+            joined([part[1] for part in self._parts]),
+            joined([part[2] for part in self._parts]),
             complete=bool(complete),
-            seams=joined["seam_ns"][joined["seam_ns"] > 0],
+            seams=all_bars["seam_ns"][all_bars["seam_ns"] > 0],
             instruments=tuple(self._instruments),
             n_minutes=int(state["n_minutes"]),
             n_outside=int(state["n_outside"]),

@@ -420,6 +420,50 @@ def test_capacity_goes_to_the_highest_score_first_and_ties_to_the_map():
     assert book["status"].tolist() == [FLAT, ENTERING, FLAT, ENTERING]
 
 
+def test_the_orders_of_the_last_sixty_seconds_count_and_older_ones_do_not():
+    minute = worlds.MINUTE_NS
+    for wait, expected in ((minute - 1, portfolio.TOO_MANY_ORDERS), (minute, TAKEN)):
+        params, risk = np.zeros(2, worlds.signals.PARAMS), np.zeros(1, portfolio.RISK)
+        params["tick_nano"] = 10**9
+        risk[0] = (2, np.nan, 1, -1, 0)
+        book, desk = positions.new_positions(2), portfolio.new_desk()
+        decisions, count = np.zeros(9, portfolio.DECISION), np.zeros(2, np.int64)
+        for i, time_ns in enumerate((10 * minute, 10 * minute + wait)):
+            slices = np.zeros(2, portfolio.SLICE)
+            slices[i]["closing"], slices[i]["close_left_ns"] = 1, NEVER
+            book["status"][0] = FLAT
+            portfolio.decide(time_ns, params, risk[0], book, desk[0], slices, decisions, count)
+        assert decisions["reason"][: count[1]].tolist() == [TAKEN, expected]
+
+
+def test_a_position_leaves_at_its_seam_before_any_later_slice_of_another_symbol():
+    # The new contract opens at 3600 s and first prints at 4200 s; the other symbol decides at 3900 s.
+    second, n = 10**9, 2
+    bars = np.zeros(n, worlds.BAR)
+    bars["start_ns"], bars["first_ns"] = np.array([[3600, 3600], [4200, 3650]]) * second
+    bars["last_ns"], bars["end_ns"] = np.array([[4200, 3650], [7200, 3900]]) * second
+    bars["seam_ns"], bars["contract"] = [3600 * second, 0], [1, 0]
+    params, risk = np.zeros(n, worlds.signals.PARAMS), np.zeros(1, portfolio.RISK)
+    params["tick_nano"] = 10**9
+    risk[0] = (1, np.nan, NEVER, -1, 0)
+    signal, schedule = np.zeros(n, worlds.signals.SIGNAL), np.zeros(n, worlds.signals.SCHEDULE)
+    signal["gate"] = [1, 0]
+    schedule["expire_ns"] = schedule["close_left_ns"] = NEVER - 1
+    feeds, sessions = np.zeros(n, replay.FEED), np.zeros(n, worlds.SESSION)
+    feeds["bar"], feeds["stop"] = [0, 1], [1, 2]
+    feeds["session"], feeds["session_stop"] = [0, 1], [1, 2]
+    none, paths = np.zeros(0), np.zeros(0, worlds.PATH)
+    world = worlds.World(params, risk, bars, schedule, signal, none, paths, sessions, feeds, ())
+    ledger = new_ledger(world)
+    ledger.book[0]["status"], ledger.book[0]["mark"] = OPEN, 50.0
+    trades, decisions = decide_all(world, ledger).rows()
+    assert trades[["exit_ns", "exit_price"]].tolist() == [(3600 * second, 50.0)]
+    assert decisions[["time_ns", "symbol", "action", "reason"]].tolist() == [
+        (3600 * second, 0, EXIT, ROLL_EXIT),
+        (3900 * second, 1, ENTRY, TAKEN),
+    ]
+
+
 # ---------------------------------------------------------------- protective levels
 
 

@@ -86,9 +86,9 @@ class ParquetBars(BarFile):
         pushed = where is not None and self._schema["symbol"] == pl.String
         if where is not None and pushed:
             lazy = lazy.filter(where)
+        n_left = None if pushed and where is not None else self.n_rows()
         with reading(self.path):
             batches = iter(lazy.collect_batches(maintain_order=True))
-        n_left = None if pushed and where is not None else self.n_rows()
         while True:
             with reading(self.path):  # not around the yield: the consumer's errors are its own
                 batch = next(batches, None)

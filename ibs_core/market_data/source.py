@@ -275,9 +275,11 @@ class BarSource:
 def _parts(batch: pl.DataFrame) -> list[pl.DataFrame]:
     """Cut a batch into contracts: slices where one follows another, a partition where they alternate."""
     keys = ["symbol", "instrument_id"] if "instrument_id" in batch.columns else ["symbol"]
-    changed = pl.repeat(value=False, n=max(batch.height - 1, 0), dtype=pl.Boolean, eager=True)
+    changed = pl.Series(dtype=pl.Boolean)
     for key in keys:
-        changed |= batch[key].slice(1).ne_missing(batch[key].slice(0, batch.height - 1))
+        column = batch[key]
+        differs = column.slice(1).ne_missing(column.slice(0, batch.height - 1))
+        changed = differs if changed.is_empty() else changed | differs
     starts = [0, *(changed.arg_true() + 1).to_list()]
     if len(starts) > _SLICES:
         return batch.partition_by(keys, maintain_order=True)
