@@ -284,9 +284,13 @@ def _decide(
     series: Sequence[Series],
     settings: Settings,
 ) -> Traded:
-    observed = [_observe(symbol, item) for symbol, item in zip(traded, series, strict=True)]
-    seen = [signal for _, signal in observed]
-    n_candidates = sum(int((signal["gate"] == signals.CANDIDATE).sum()) for signal in seen)
+    stops = np.cumsum([len(item.bars) for item in series])
+    schedule = np.zeros(stops[-1], signals.SCHEDULE)
+    seen = np.zeros(stops[-1], signals.SIGNAL)
+    for symbol, item, stop in zip(traded, series, stops, strict=True):
+        own = slice(stop - len(item.bars), stop)
+        _observe(symbol, item, schedule[own], seen[own])
+    n_candidates = int(np.count_nonzero(seen["gate"] == signals.CANDIDATE))
     trades = np.zeros(n_candidates + 1, positions.TRADE)
     decisions = np.zeros(3 * n_candidates + 1, portfolio.DECISION)
     n = np.zeros(2, np.int64)
@@ -298,8 +302,8 @@ def _decide(
         portfolio.new_desk()[0],
         _feeds(traded, series),
         joined([item.bars for item in series]),
-        joined([schedule for schedule, _ in observed]),
-        joined(seen),
+        schedule,
+        seen,
         np.zeros(0),
         joined([item.path for item in series]),
         joined([symbol.session_table for symbol in traded]),
@@ -308,27 +312,26 @@ def _decide(
         n,
     )
     lines = [_line(symbol, item, settings) for symbol, item in zip(traded, series, strict=True)]
-    return Traded(traded, series, seen, lines, trades[: n[0]], decisions[: n[1]], book)
+    found = np.split(seen, stops[:-1])
+    return Traded(traded, series, found, lines, trades[: n[0]], decisions[: n[1]], book)
 
 
-def _observe(symbol: Symbol, series: Series) -> tuple[Records, Records]:
-    bars = series.bars
-    schedule = make_schedule(bars, symbol.sessions, symbol.rule, series.seams)
-    signal = np.zeros(len(bars), signals.SIGNAL)
-    closed = len(series.closed)
-    signal["gate"][closed:] = signals.NOT_TRADED
+def _observe(symbol: Symbol, series: Series, schedule: Records, seen: Records) -> None:
+    """Write one symbol's schedule and signals into their places."""
+    bars, closed = series.bars, len(series.closed)
+    make_schedule(bars, symbol.sessions, symbol.rule, series.seams, out=schedule)
     signals.observe_many(
         symbol.params[0],
         signals.new_state()[0],
         bars[:closed],
         series.days,
         schedule,
-        signal,
+        seen,
         np.zeros((0, features.N_FEATURES)),
     )
     if not series.complete:  # it fills and protects, but decides nothing
-        bars["end_ns"][-1] = NEVER
-    return schedule, signal
+        seen["gate"][closed:] = signals.NOT_TRADED
+        bars["end_ns"][closed:] = NEVER
 
 
 def _feeds(traded: Sequence[Symbol], series: Sequence[Series]) -> Records:

@@ -53,7 +53,12 @@ class Rule:
 
 
 def make_schedule(
-    bars: NDArray[np.void], sessions: Sessions, rule: Rule, seams: Ints
+    bars: NDArray[np.void],
+    sessions: Sessions,
+    rule: Rule,
+    seams: Ints,
+    *,
+    out: NDArray[np.void] | None = None,
 ) -> NDArray[np.void]:
     """Lay the calendar over closed signal bars.
 
@@ -64,12 +69,15 @@ def make_schedule(
     rule : Rule
     seams : (n_seams,) int64, UTC ns, strictly increasing
         Roll instants, past and known future ones.
+    out : (n_bars,) SCHEDULE, optional
+        Zeroed room to write into.
 
     Returns
     -------
     (n_bars,) SCHEDULE
     """
-    out = np.zeros(len(bars), SCHEDULE)
+    if out is None:
+        out = np.zeros(len(bars), SCHEDULE)
     if not len(bars):
         return out
     session, end = bars["session"], bars["end_ns"]
