@@ -16,6 +16,7 @@ from ibs_core.bars import MINUTE_NS, NEVER, joined
 from ibs_core.errors import ConfigError, DataError
 from ibs_core.kernels import features
 from ibs_core.ledger import Line, trades_frame
+from ibs_core.notes import notes_on
 from ibs_core.parameters import make_risk
 from ibs_core.report.equity import PointCosts
 from ibs_core.schedule import make_schedule
@@ -223,16 +224,14 @@ def _checked(series: Series, symbol: Symbol, *, strict: bool) -> Series:
             remedy="choose a longer strategy.signal_bar or finer data",
         )
     _refuse_misplaced(series, symbol)
-    if series.n_outside:
-        line = f"{symbol.root}: {series.n_outside} minutes lie outside the session calendar; kept"
-        if strict:
-            raise DataError(
-                f"minutes of {symbol.root}",
-                expected="all inside the session calendar",
-                found=f"{series.n_outside} outside",
-                remedy="`ibs data check` lists them; run without --strict to keep them",
-            )
-        symbol.warnings.append(line)
+    if series.n_outside and strict:
+        raise DataError(
+            f"minutes of {symbol.root}",
+            expected="all inside the session calendar",
+            found=f"{series.n_outside} outside",
+            remedy="`ibs data check` lists them; run without --strict to keep them",
+        )
+    symbol.warnings.extend(notes_on(series, symbol))
     return _until(series, symbol)
 
 

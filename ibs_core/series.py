@@ -139,8 +139,8 @@ class SeriesBuilder:
         opens = self._sessions["open_ns"]
         if run.ts_ns[0] < opens[0] or run.ts_ns[-1] >= opens[-1]:
             first, last = (np.datetime64(int(ns), "ns") for ns in (run.ts_ns[0], run.ts_ns[-1]))
-            calendar = (
-                f"{np.datetime64(int(opens[0]), 'D')} to {np.datetime64(int(opens[-1]), 'D')}"
+            calendar = " to ".join(
+                str(np.datetime64(int(ns), "ns"))[:10] for ns in (opens[0], opens[-1])
             )
             raise DataError(
                 f"minutes of {run.instrument}",

@@ -168,3 +168,32 @@ def test_compiled_code_is_cached_under_a_digest_whoever_imported_numba_first(tmp
     used, named = done.stdout.split()
     assert used == named
     assert named.startswith(f"{tmp_path}/kernels-")
+
+
+def test_a_cache_that_cannot_be_written_is_replaced_by_a_temporary_one_with_the_same_digest(
+    tmp_path,
+):
+    """Numba would keep its results beside the sources, where an edit can meet an old one."""
+    code = "import ibs_core.kernels._jit as j; print(j.FOLDER); print(j.cache_folder().name)"
+    environment = {**os.environ, "IBS_CACHE_DIR": "/proc/none", "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    used, name = done.stdout.split()
+    assert used == f"{tmp_path}/ibs-{os.getuid()}/{name}"
+
+
+def test_dates_beyond_the_calendar_are_told_as_dates(run):
+    with pytest.raises(DataError, match=r"calendar, 2005-1\d-\d\d to 203\d-"):
+        run(bars(datetime(2039, 6, 2, 15, 0, tzinfo=UTC), [1200.0] * 90, symbol="ES"))
+
+
+def test_holes_and_unseen_rolls_are_told(run):
+    first = datetime(2024, 12, 10, 0, 0, tzinfo=UTC)
+    holed = pl.concat([bars(first, [5000.0] * 60), bars(first + timedelta(hours=5), [5000.0] * 60)])
+    assert any("no bar for over an hour" in line for line in run(holed).warnings)
+    months = bars(first, [5000.0] * 3000, symbol="ES", step=timedelta(hours=1))
+    months = months.filter(pl.col("ts_event").dt.hour().is_between(2, 19))
+    assert any("rolls are not seen" in line for line in run(months).warnings)
+    off = bars(first, [5000.1] * 90)
+    assert any("off the tick" in line for line in run(off).warnings)

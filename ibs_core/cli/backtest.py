@@ -187,11 +187,10 @@ def _write(run: Run, out: Path, *, report: bool) -> Path:
 
 
 def _print(run: Run, folder: Path) -> None:
-    from rich.console import Console
 
     from ibs_core.report.summary import summary_tables
 
-    console = Console()
+    console = options.console()
     for table in summary_tables(run.stats):
         console.print(table)
     if run.meta["generated_data"]:
@@ -199,5 +198,5 @@ def _print(run: Run, folder: Path) -> None:
             "generated data: this shows how the system works, never an edge", style="bold"
         )
     for line in run.meta["warnings"]:
-        console.print(f"note: {line}")
+        console.print(f"note: {line}", soft_wrap=True, highlight=False)
     console.print(f"run folder: {folder}", soft_wrap=True, highlight=False)

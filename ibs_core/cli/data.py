@@ -76,8 +76,6 @@ def sample(
 @options.quiet
 def check(*, paths: tuple[Path, ...], strict: bool, json_: bool, quiet: bool) -> None:
     """Tell coverage, gaps, repairs, contracts and rolls of the bars in PATHS."""
-    from rich.console import Console
-
     from ibs_core import market_data
     from ibs_core.cli.data_report import print_report, refuse
     from ibs_core.contracts import load_contract_map
@@ -86,7 +84,7 @@ def check(*, paths: tuple[Path, ...], strict: bool, json_: bool, quiet: bool) ->
     if json_:
         options.say_json(report.to_dict())
     elif not quiet:
-        print_report(report, Console())
+        print_report(report, options.console())
     refuse(report, strict=strict)
 
 
@@ -111,8 +109,6 @@ def rolls(
     quiet: bool,
 ) -> None:
     """List the rolls: when each contract gave way to the next, and the gap between them."""
-    from rich.console import Console
-
     from ibs_core import market_data
     from ibs_core.cli.data_report import print_rolls
     from ibs_core.contracts import load_contract_map
@@ -124,7 +120,7 @@ def rolls(
     if json_:
         options.say_json([roll.to_dict() for roll in found])
     elif not quiet:
-        print_rolls(found, Console())
+        print_rolls(found, options.console())
 
 
 @data.command()

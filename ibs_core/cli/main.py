@@ -97,6 +97,10 @@ def run() -> None:
     except BrokenPipeError:  # the reader of our output went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:  # what no adapter foresaw: a full disk under the compiled kernels, say
+        where = f" {error.filename!r}" if error.filename else ""
+        click.echo(f"error: the system refused{where}: {error.strerror or error}", err=True)
+        sys.exit(3)
     except MemoryError:
         click.echo("error: out of memory; pass fewer symbols with --symbols", err=True)
         sys.exit(3)

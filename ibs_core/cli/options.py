@@ -18,6 +18,8 @@ from ibs_core.errors import ConfigError, EnvironmentFault
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from rich.console import Console
+
     from ibs_core.contracts import ContractMap
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "as_json",
     "compile_notice",
     "config_files",
+    "console",
     "folder_of",
     "paths_of",
     "progress_bar",
@@ -179,3 +182,11 @@ def progress_bar(
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=total())
         yield lambda what, rows: bar.update(task, advance=rows, description=f"{title} {what}")
+
+
+def console() -> Console:
+    """Return a console for tables: as wide as the terminal, or wide enough for numbers in a pipe."""
+    from rich.console import Console
+
+    found = Console()
+    return found if found.is_terminal else Console(width=max(found.width, 120))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -21,6 +22,7 @@ import platformdirs
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 _PACKAGE = Path(__file__).resolve().parent.parent
+_ROOM = 8 << 20  # bytes that the compiled kernels may take
 _COMPILED = ("bars.py", "signals.py", "positions.py", "portfolio.py", "replay.py", "kernels/*.py")
 
 
@@ -41,18 +43,37 @@ def cache_folder() -> Path:
     return Path(root) / f"kernels-{digest.hexdigest()[:16]}"
 
 
-FOLDER = cache_folder()
+def _usable_folder() -> Path | None:
+    """Return a folder of that name that can be written; None when there is none.
+
+    Where it cannot, Numba would silently keep its results beside the sources, without a digest.
+    """
+    named = cache_folder()
+    for folder in (named, Path(tempfile.gettempdir()) / f"ibs-{os.getuid()}" / named.name):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if any(folder.iterdir()) and os.access(folder, os.W_OK):
+                return folder
+            with tempfile.TemporaryFile(dir=folder) as probe:
+                probe.write(bytes(_ROOM))
+        except OSError:
+            continue
+        return folder
+    return None
+
+
+FOLDER = _usable_folder()
 
 # Set on the library itself, not in the environment: it may have been imported before, and its folder
 # named by a user has no digest.
-numba.config.CACHE_DIR = str(FOLDER)  # type: ignore[attr-defined]
+numba.config.CACHE_DIR = str(FOLDER or "")  # type: ignore[attr-defined]
 
 
 def jit(function: _F) -> _F:
-    """Compile a kernel: no fast maths, the GIL released, cached on disk."""
-    return cast("_F", numba.njit(cache=True, nogil=True, fastmath=False)(function))
+    """Compile a kernel: no fast maths, the GIL released, cached on disk where a folder can be had."""
+    return cast("_F", numba.njit(cache=FOLDER is not None, nogil=True, fastmath=False)(function))
 
 
 def is_warm() -> bool:
     """Tell whether kernels of exactly these sources were compiled here before."""
-    return FOLDER.is_dir() and any(FOLDER.iterdir())
+    return FOLDER is not None and any(FOLDER.iterdir())

@@ -106,7 +106,7 @@ class ParquetBars(BarFile):
                 expected="all the rows that its footer counts",
                 found=f"{n_left} rows fewer",
                 where=str(self.path),
-                remedy="fetch or write it again",
+                remedy="run again; if it stays so, fetch or write it again",
             )
 
     def _form(self, batch: pl.DataFrame, *, volume: bool) -> pl.DataFrame:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import secrets
 import shutil
+import signal
+import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -59,8 +62,9 @@ def write_run(run: Run, out: Path, *, html: str | None) -> Path:
             hidden.mkdir()
             _write_files(run, hidden, html)
             folder = _publish(run, hidden, out)
-        except BaseException:  # Ctrl-C too
-            shutil.rmtree(hidden, ignore_errors=True)
+        except BaseException:  # Ctrl-C too, and a second one must not stop the cleaning
+            with _uninterrupted():
+                shutil.rmtree(hidden, ignore_errors=True)
             raise
         _sync(out)
     return folder
@@ -220,3 +224,16 @@ def _faults(subject: str) -> Iterator[None]:
             where=str(error.filename or ""),
             remedy="check the path, its permissions and the free space",
         ) from error
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C pass unheard, where this thread is the one that hears it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, heard)

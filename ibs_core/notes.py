@@ -1,0 +1,72 @@
+"""What a reader of a result must know of its data, though nothing is refused for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ibs_core.bars import MINUTE_NS, NEVER
+
+if TYPE_CHECKING:
+    from ibs_core.series import Series
+    from ibs_core.universe import Symbol
+
+__all__ = ["notes_on"]
+
+_HOLE_NS = 60 * MINUTE_NS
+_OFF_TICK_SHARE = 0.01
+_CONTRACT_SESSIONS = 70  # a quarterly contract is front for fewer
+
+
+def notes_on(series: Series, symbol: Symbol) -> list[str]:
+    """Look for what often means that data are not what their owner thinks.
+
+    Parameters
+    ----------
+    series : Series
+    symbol : Symbol
+
+    Returns
+    -------
+    list of str
+        One sentence each.
+    """
+    found = [_outside(series), _holes(series), _off_tick(series, symbol), _rolls(series, symbol)]
+    return [f"{series.root}: {note}" for note in found if note]
+
+
+def _outside(series: Series) -> str:
+    n = series.n_outside
+    return f"{n:,} minutes lie outside the session calendar; kept" if n else ""
+
+
+def _holes(series: Series) -> str:
+    bars = series.bars
+    width_ns = series.base_ns if series.base_ns != NEVER else MINUTE_NS
+    silence = bars["first_ns"][1:] - bars["last_ns"][:-1] - width_ns
+    holes = silence[(bars["session"][1:] == bars["session"][:-1]) & (silence > _HOLE_NS)]
+    if not len(holes):
+        return ""
+    longest = int(holes.max()) // MINUTE_NS
+    return (
+        f"{len(holes):,} times no bar for over an hour inside a session, at most {longest:,} minutes; "
+        "positions are held through; `ibs data check` lists them"
+    )
+
+
+def _off_tick(series: Series, symbol: Symbol) -> str:
+    nano = np.rint(series.bars["close"] * 1e9).astype(np.int64)
+    share = float(np.mean(nano % symbol.contract.tick_nano != 0)) if len(nano) else 0.0
+    if share <= _OFF_TICK_SHARE:
+        return ""
+    return f"{share:.0%} of closes are off the tick of {symbol.contract.tick_size:g}: adjusted prices or a wrong unit?"
+
+
+def _rolls(series: Series, symbol: Symbol) -> str:
+    named = any(name != series.root and "." not in name for name in series.instruments)
+    if named or symbol.contract.kind == "index" or len(series.days) <= _CONTRACT_SESSIONS:
+        return ""
+    if len(series.instruments) > 1:  # a continuous symbol whose instrument ids tell the rolls
+        return ""
+    return "the data do not name contracts, so rolls are not seen"
