@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 import pytest
 import zstandard
+from real_data import SHARED, real
 
 from ibs_core.contracts import load_contract_map
 from ibs_core.errors import DataError, EnvironmentFault, UnknownSymbolError
@@ -25,12 +26,6 @@ from ibs_core.market_data.files import in_roots
 from ibs_core.sessions import load_sessions
 
 MAP = load_contract_map()
-SHARED = Path(
-    os.environ.get(
-        "IBS_SHARED_DATA", Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
-    )
-)
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="real market data are not here")
 
 MINUTE_NS = 60 * 10**9
 MONDAY_NS = int(np.datetime64("2025-03-03T15:00", "ns").astype(np.int64))
@@ -1064,7 +1059,7 @@ def test_fixed_prices_without_the_vendors_columns_are_a_wrong_unit(tmp_path, wri
 # Real files
 
 
-@needs_shared
+@real
 def test_real_minutes_of_the_vendor_are_read():
     es, nq = streamed(*SHARED.glob("dbn/futures_ohlcv-1m*"), volume=True)
     assert (es.instrument, nq.instrument) == ("ESU2024", "NQU2024")
@@ -1080,7 +1075,7 @@ def test_real_minutes_of_the_vendor_are_read():
         source(*SHARED.glob("dbn/futures_trades*"))
 
 
-@needs_shared
+@real
 @pytest.mark.parametrize("price_type", ["float", "fixed"])
 @pytest.mark.parametrize("pretty_ts", [True, False])
 def test_real_minutes_through_the_client_are_the_same(tmp_path, price_type, pretty_ts):
@@ -1094,7 +1089,7 @@ def test_real_minutes_through_the_client_are_the_same(tmp_path, price_type, pret
         assert np.array_equal(ours.close, theirs.close)
 
 
-@needs_shared
+@real
 def test_a_real_year_is_clean_and_rolls_at_session_opens():
     opened = source(SHARED / "1m" / "ES_1m_2024-12_2025-12.parquet")
     runs, repairs = opened.load("ES", strict=True)
@@ -1115,7 +1110,7 @@ def test_a_real_year_is_clean_and_rolls_at_session_opens():
     assert (report.sessions, report.outside, report.base_ns) == (266, 0, MINUTE_NS)
 
 
-@needs_shared
+@real
 def test_a_real_roll_inside_a_session_has_its_seam_at_midnight_utc():
     opened = source(SHARED / "1m" / "MNQ_1m_2025-09_databento.parquet")
     (roll,) = rolls(opened, "MNQ")
@@ -1123,7 +1118,7 @@ def test_a_real_roll_inside_a_session_has_its_seam_at_midnight_utc():
     assert roll.seam_ns == ns("2025-09-18T00:00")
 
 
-@needs_shared
+@real
 def test_real_five_minute_bars_have_their_width():
     opened = source(SHARED / "5m" / "NG_5m_ibkr.parquet")
     report = check(opened).roots[0]
@@ -1131,7 +1126,7 @@ def test_real_five_minute_bars_have_their_width():
     assert len(report.rolls) == len(report.contracts) - 1 == 9
 
 
-@needs_shared
+@real
 def test_real_files_of_several_roots_stream_together():
     paths = [SHARED / "5m" / f"{root}_5m_ibkr.parquet" for root in ("NQ", "ES")]
     opened = source(*paths)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from datetime import date
-from pathlib import Path
 
 import polars as pl
 import pytest
 from parity import both, differences
+from real_data import SHARED, real
 
 from ibs_core.research.sample_data import write_sample
 
-SHARED = Path(os.environ.get("IBS_SHARED_DATA") or Path(__file__).parents[2] / "shared" / "data")
-real = pytest.mark.skipif(not SHARED.is_dir(), reason="the real market data are not here")
 FIVE_MINUTES = 300 * 10**9
 
 

@@ -1,5 +1,4 @@
 import csv
-import os
 import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta
@@ -12,13 +11,13 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from real_data import SHARED
 
 from ibs_core import sessions as s
 from ibs_core.contracts import SESSION_GROUPS
 from ibs_core.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARED = Path(os.environ.get("IBS_SHARED_DATA", ROOT.parent / "shared" / "data"))
 CHICAGO = ZoneInfo("America/Chicago")
 ALL = " ".join(s.GROUPS)
 CME = "equity energy metals fx rates grains crypto"
