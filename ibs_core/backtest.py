@@ -12,26 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibs_core import portfolio, positions, replay, signals
-from ibs_core.bars import MINUTE_NS, NEVER, joined
-from ibs_core.errors import ConfigError, DataError
-from ibs_core.kernels import features
+from ibs_core.bars import NEVER, joined
+from ibs_core.errors import ConfigError
+from ibs_core.feeds import lay_beside
 from ibs_core.ledger import Line, trades_frame
-from ibs_core.notes import notes_on
 from ibs_core.parameters import make_risk
+from ibs_core.reading import Key, feed_of, feeds_of, read_series
 from ibs_core.report.equity import PointCosts
 from ibs_core.schedule import make_schedule
-from ibs_core.series import Scratch, Series, SeriesBuilder, make_plan
 from ibs_core.universe import Symbol, Universe
+from ibs_core.wiring import memory_of, new_state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import date
 
     import polars as pl
 
     from ibs_core.config import Settings
     from ibs_core.contracts import ContractMap
-    from ibs_core.market_data import BarSource
+    from ibs_core.feeds import Feed
+    from ibs_core.market_data import MinuteSource
+    from ibs_core.series import Series
 
 __all__ = ["Traded", "trade"]
 
@@ -69,7 +71,7 @@ class Traded:
 
 
 def trade(
-    source: BarSource,
+    source: MinuteSource,
     settings: Settings,
     contracts: ContractMap,
     *,
@@ -83,7 +85,7 @@ def trade(
 
     Parameters
     ----------
-    source : BarSource
+    source : MinuteSource
     settings : Settings
     contracts : ContractMap
     roots : sequence of str, optional
@@ -112,16 +114,18 @@ def trade(
         )
     wanted = list(roots) if roots else list(settings.symbols) or None
     universe = Universe(settings, contracts, start=start, end=end)
-    reader = _Reader(source, universe, wanted, strict=strict, progress=progress)
-    if settings.risk.daily_loss_usd is None:
-        series = reader.read(mark_ns=0)
-    else:
-        mark_ns = _mark_ns([universe.get(root) for root in wanted or source.roots])
-        series = reader.read(mark_ns=mark_ns)
-        if _cuts_bars(series.values(), mark_ns):
-            series = reader.read(mark_ns=MINUTE_NS)
-    traded = [universe.get(root) for root in contracts.contracts if root in series]
-    ordered = [series[symbol.root] for symbol in traded]
+    series = read_series(
+        source,
+        universe,
+        wanted,
+        risk_inside_bars=settings.risk.daily_loss_usd is not None,
+        strict=strict,
+        progress=progress,
+    )
+    found = [root for root in contracts.contracts if root in (wanted or source.roots)]
+    traded = [universe.get(root) for root in found]
+    ordered = [series[Key(symbol.root, symbol.rule.tf_ns)] for symbol in traded]
+    feeds = {key: feed_of(item, universe.instrument(key.root)) for key, item in series.items()}
     if not any(map(_has_traded_bar, traded, ordered)):
         raise ConfigError(
             "dates to trade",
@@ -129,110 +133,7 @@ def trade(
             found=f"none from {start or 'the first'} to {end or 'the last'}",
             remedy="`ibs data check` tells which sessions there are",
         )
-    return _decide(traded, ordered, settings)
-
-
-def _mark_ns(symbols: Sequence[Symbol]) -> int:
-    """Return how often portfolio risk must know a price inside bars; 0 when all bars end together."""
-    if len({(symbol.rule.tf_ns, symbol.contract.session) for symbol in symbols}) < 2:
-        return 0
-    shortest = min(symbol.rule.tf_ns for symbol in symbols)
-    return min(shortest, 5 * MINUTE_NS)  # every session opens and closes on five minutes
-
-
-def _cuts_bars(series: Iterable[Series], mark_ns: int) -> bool:
-    """Tell whether a slice falls inside another symbol's bar at an instant without a mark."""
-    found = list(series)
-    ends = np.unique(np.concatenate([item.bars["end_ns"] for item in found]))
-    unmarked = ends[ends % mark_ns != 0] if mark_ns else ends
-    for item in found:
-        bar = np.searchsorted(item.bars["end_ns"], unmarked, side="left")
-        inside = unmarked[bar < len(item.bars)]
-        holding = item.bars[bar[bar < len(item.bars)]]
-        if np.any((holding["first_ns"] < inside) & (inside < holding["end_ns"])):
-            return True
-    return False
-
-
-class _Reader:
-    """Streams the minutes once; whatever root shows a fault is read again, sorted and repaired."""
-
-    def __init__(
-        self,
-        source: BarSource,
-        universe: Universe,
-        wanted: Sequence[str] | None,
-        *,
-        strict: bool,
-        progress: Callable[[str, int], None] | None,
-    ) -> None:
-        self._source = source
-        self._universe = universe
-        self._wanted = wanted
-        self._strict = strict
-        self._progress = progress
-        self._scratch = Scratch()
-
-    def read(self, *, mark_ns: int) -> dict[str, Series]:
-        """Return the series of every root, in the order of first sight."""
-        builders: dict[str, SeriesBuilder] = {}
-        faulty: set[str] = set()
-        for run in self._source.stream(self._wanted):
-            if run.root in faulty:
-                continue
-            if run.root not in builders:
-                builders[run.root] = self._builder(run.root, mark_ns)
-            if run.irregular or not builders[run.root].add(run):
-                faulty.add(run.root)
-            if self._progress:
-                self._progress(run.root, len(run.ts_ns))
-        out = {}
-        for root, builder in builders.items():
-            symbol = self._universe.get(root)
-            symbol.warnings.clear()
-            series = self._repaired(symbol, mark_ns) if root in faulty else builder.finish()
-            out[root] = _checked(series, symbol, strict=self._strict)
-        return out
-
-    def _repaired(self, symbol: Symbol, mark_ns: int) -> Series:
-        builder = self._builder(symbol.root, mark_ns)
-        runs, repairs = self._source.load(symbol.root, strict=self._strict)
-        for run in runs:
-            taken = builder.add(run)
-            assert taken, f"repaired bars of {symbol.root} still break a law"
-        symbol.warnings.extend(repairs.lines())
-        return builder.finish()
-
-    def _builder(self, root: str, mark_ns: int) -> SeriesBuilder:
-        symbol = self._universe.get(root)
-        plan = make_plan(
-            symbol.rule.tf_ns,
-            with_path=symbol.strategy.exits.protective is not None or mark_ns > 0,
-            mark_ns=mark_ns,
-            allow_nonpositive=symbol.contract.allow_nonpositive,
-        )
-        return SeriesBuilder(root, symbol.session_table, plan, self._scratch)
-
-
-def _checked(series: Series, symbol: Symbol, *, strict: bool) -> Series:
-    tf_ns = symbol.rule.tf_ns
-    if series.base_ns != NEVER and (series.base_ns > tf_ns or tf_ns % series.base_ns):
-        raise ConfigError(
-            f"signal bar {symbol.strategy.signal_bar!r} of {symbol.root}",
-            expected=f"a multiple of the data's bars of {_width(series.base_ns)}",
-            found=_width(tf_ns),
-            remedy="choose a longer strategy.signal_bar or finer data",
-        )
-    _refuse_misplaced(series, symbol)
-    if series.n_outside and strict:
-        raise DataError(
-            f"minutes of {symbol.root}",
-            expected="all inside the session calendar",
-            found=f"{series.n_outside} outside",
-            remedy="`ibs data check` lists them; run without --strict to keep them",
-        )
-    symbol.warnings.extend(notes_on(series, symbol))
-    return _until(series, symbol)
+    return _decide(traded, ordered, feeds, settings)
 
 
 def _has_traded_bar(symbol: Symbol, series: Series) -> bool:
@@ -241,46 +142,10 @@ def _has_traded_bar(symbol: Symbol, series: Series) -> bool:
     return bool(np.any((dates >= rule.first_date) & (dates <= rule.last_date)))
 
 
-def _refuse_misplaced(series: Series, symbol: Symbol) -> None:
-    """Refuse coarse bars that reach beyond the signal bar they open in: it would be known too early."""
-    bars = series.closed
-    close = symbol.sessions.close_ns[bars["session"]]
-    known = np.minimum(bars["last_ns"] + series.base_ns, np.maximum(close, bars["last_ns"]))
-    late = np.flatnonzero((known > bars["end_ns"]) & (bars["start_ns"] < close))
-    if series.base_ns != NEVER and len(late):
-        moment = np.datetime64(int(bars["last_ns"][late[0]]), "ns")
-        raise DataError(
-            f"bars of {symbol.root} with a width of {_width(series.base_ns)}",
-            expected=f"each inside one {symbol.strategy.signal_bar} signal bar, counted from the session's open",
-            found=f"the bar at {moment}Z reaches beyond it",
-            remedy="use finer data, or bars that start at the session's open",
-        )
-
-
-def _until(series: Series, symbol: Symbol) -> Series:
-    """Forget the bars of sessions after the last traded date."""
-    dates = symbol.sessions.trade_date
-    keep = int(np.count_nonzero(dates[series.bars["session"]] <= symbol.rule.last_date))
-    if keep == len(series.bars):
-        return series
-    days = series.days[dates[series.days["session"]] <= symbol.rule.last_date]
-    return Series(
-        series.root,
-        series.bars[:keep],
-        days,
-        series.path,
-        complete=True,
-        seams=series.seams,
-        instruments=series.instruments,
-        n_minutes=series.n_minutes,
-        n_outside=series.n_outside,
-        base_ns=series.base_ns,
-    )
-
-
 def _decide(
     traded: Sequence[Symbol],
     series: Sequence[Series],
+    feeds: Mapping[Key, Feed],
     settings: Settings,
 ) -> Traded:
     stops = np.cumsum([len(item.bars) for item in series])
@@ -288,7 +153,7 @@ def _decide(
     seen = np.zeros(stops[-1], signals.SIGNAL)
     for symbol, item, stop in zip(traded, series, stops, strict=True):
         own = slice(stop - len(item.bars), stop)
-        _observe(symbol, item, schedule[own], seen[own])
+        _observe(symbol, item, feeds, schedule[own], seen[own])
     n_candidates = int(np.count_nonzero(seen["gate"] == signals.CANDIDATE))
     trades = np.zeros(n_candidates + 1, positions.TRADE)
     decisions = np.zeros(3 * n_candidates + 1, portfolio.DECISION)
@@ -315,18 +180,32 @@ def _decide(
     return Traded(traded, series, found, lines, trades[: n[0]], decisions[: n[1]], book)
 
 
-def _observe(symbol: Symbol, series: Series, schedule: Records, seen: Records) -> None:
+def _observe(
+    symbol: Symbol,
+    series: Series,
+    feeds: Mapping[Key, Feed],
+    schedule: Records,
+    seen: Records,
+) -> None:
     """Write one symbol's schedule and signals into their places."""
     bars, closed = series.bars, len(series.closed)
     make_schedule(bars, symbol.sessions, symbol.rule, series.seams, out=schedule)
+    own = feeds[Key(symbol.root, symbol.rule.tf_ns)]
+    beside = lay_beside(symbol.wiring, own, feeds_of(symbol, feeds), symbol.rule.tf_ns)
+    schedule["feeds_cold"][:closed] = beside.cold
+    graph = symbol.wiring.graph
     signals.observe_many(
         symbol.params[0],
-        signals.new_state()[0],
+        graph,
+        memory_of(new_state(graph.bar)),
+        memory_of(new_state(graph.day)),
         bars[:closed],
         series.days,
         schedule,
+        beside.foreign,
+        beside.day_pair,
         seen,
-        np.zeros((0, features.N_FEATURES)),
+        np.zeros((0, len(graph.columns))),
     )
     if not series.complete:  # it fills and protects, but decides nothing
         seen["gate"][closed:] = signals.NOT_TRADED
@@ -359,10 +238,6 @@ def _line(symbol: Symbol, series: Series, settings: Settings) -> Line:
         costs=costs,
         instruments=tuple(_executed(name, symbol) for name in series.instruments),
     )
-
-
-def _width(ns: int) -> str:
-    return f"{ns // MINUTE_NS}m" if ns % MINUTE_NS == 0 else f"{ns // 10**9}s"
 
 
 def _executed(instrument: str, symbol: Symbol) -> str:

@@ -1,7 +1,6 @@
-"""The contract map: what a root is, what a tick of it is worth, how its contracts are spelt.
+"""The contract map: what a root is, and what a tick of it is worth.
 
 One file holds it (``Data/Databento_contract_map.yml``); unknown symbols are refused, never guessed.
-``resolve_code`` is the only reader of contract codes, ``ContractCode.spelling`` the only writer.
 """
 
 from __future__ import annotations
@@ -11,51 +10,46 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from ibs_core.errors import ConfigError, DataError, EnvironmentFault, UnknownSymbolError
+from ibs_core.errors import ConfigError, EnvironmentFault, UnknownSymbolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["Contract", "ContractCode", "ContractMap", "load_contract_map", "resolve_code"]
+__all__ = ["Contract", "ContractMap", "load_contract_map"]
 
 MONTH_LETTERS = "FGHJKMNQUVXZ"
 SESSION_GROUPS = ("equity", "energy", "metals", "fx", "rates", "grains", "crypto", "cash_index")
 NANO = 10**9
-# No contract trades after its delivery month; one month more admits late stamps and settlements.
-GRACE_MONTHS = 1
 
 _FOLDERS = (Path(__file__).parent / "_data", Path(__file__).parents[1] / "Data")  # wheel, tree
-_OUTRIGHT = re.compile(r"([A-Z0-9]+)([A-Z])((?:19|20)\d\d|\d\d?)", re.ASCII)
-_SERIES = re.compile(r"([A-Z0-9]+)\.(?:([CNV])\.(\d+)|FUT)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contract:
     """One root of the map; prices are in the exchange's quotation unit.
 
-    An index has no contract: its vendor and order fields are empty, and nothing can route it.
+    An index has no contract: its vendor and order fields are empty, and nothing can route it. A feed is
+    read by features only, so it has no money either.
 
     Parameters
     ----------
     root, description, exchange, source : str
         ``source`` is the page where tick and tick value can be checked.
-    kind : {"future", "index"}
+    kind : {"future", "index", "feed"}
     roll : {"volume", "none"}
         ``volume``: from a session's open, the contract that traded most in the previous session,
         never one that expires before the contract in force.
     session : str, one of ``SESSION_GROUPS``
     tick_size : float, price units, > 0
     tick_nano : int, tick in units of 1e-9, exact, > 0
-    tick_value_usd : float, USD per contract, > 0
+    tick_value_usd : float, USD per contract, > 0; 0 for a feed
     dataset, continuous, parent : str, Databento's names
     months : str, letters of the delivery months from which the roll rule chooses
     traderspost_ticker, traderspost_description : str
@@ -65,7 +59,7 @@ class Contract:
     """
 
     root: str
-    kind: Literal["future", "index"]
+    kind: Literal["future", "index", "feed"]
     description: str
     exchange: str
     source: str
@@ -103,31 +97,6 @@ class Contract:
         return round(price * NANO) % self.tick_nano == 0
 
 
-@dataclass(frozen=True, slots=True)
-class ContractCode:
-    """What a symbol in a file, a feed or an order names.
-
-    Parameters
-    ----------
-    root : str
-    year, month : int or None
-        Delivery month of an outright (four digits; 1 to 12), else None.
-    form : {"root", "outright", "continuous", "parent"}
-    """
-
-    root: str
-    year: int | None
-    month: int | None
-    form: Literal["root", "outright", "continuous", "parent"]
-
-    @property
-    def spelling(self) -> str:
-        """``ESZ2025`` for an outright, the root for all else."""
-        if self.year is None or self.month is None:
-            return self.root
-        return f"{self.root}{MONTH_LETTERS[self.month - 1]}{self.year}"
-
-
 @dataclass(frozen=True, slots=True, eq=False)  # compared by identity, so that it can key a cache
 class ContractMap:
     """All contracts, in the order that breaks ties.
@@ -135,14 +104,14 @@ class ContractMap:
     Parameters
     ----------
     contracts : Mapping of str to Contract
-    reference_feeds : Mapping of str to str
-        Series that features may read and nothing trades, with their descriptions.
+    reference_feeds : Mapping of str to Contract
+        Series that features may read and nothing trades.
     digest : str
         SHA-256 of the content: order counts, comments and layout do not.
     """
 
     contracts: Mapping[str, Contract]
-    reference_feeds: Mapping[str, str]
+    reference_feeds: Mapping[str, Contract]
     digest: str
 
     def get(self, root: str) -> Contract:
@@ -150,6 +119,10 @@ class ContractMap:
         if root not in self.contracts:
             raise self.unknown(root)
         return self.contracts[root]
+
+    def readable(self, root: str) -> Contract:
+        """Return the contract of a root, or a reference feed: whatever features may read."""
+        return self.reference_feeds[root] if root in self.reference_feeds else self.get(root)
 
     def order(self, root: str) -> int:
         """Return the place of a root in the map, from 0."""
@@ -162,77 +135,6 @@ class ContractMap:
             found, remedy = f"{found}, a reference feed, which is never traded", ""
         expected = "a root of the contract map"
         return UnknownSymbolError("unknown symbol", expected=expected, found=found, remedy=remedy)
-
-
-def resolve_code(code: str, contracts: ContractMap, *, at_ns: int | None = None) -> ContractCode:
-    """Read a symbol in any spelling that exchanges, feeds and files use.
-
-    Roots ``ES``, outrights ``ESZ5``, ``ESZ25``, ``ESZ2025``, series ``ES.v.0``, ``ES.c.0``,
-    ``ES.n.0``, ``ES.FUT``; any case, blanks around, one slash before. Two digits: 70 to 99 are
-    19xx. One digit: the first such contract whose delivery month is not before the month of
-    ``at_ns`` less ``GRACE_MONTHS``.
-
-    Parameters
-    ----------
-    code : str
-    contracts : ContractMap
-    at_ns : int, UTC nanoseconds, optional
-        When the symbol was in use; a one-digit year needs it.
-
-    Raises
-    ------
-    UnknownSymbolError
-        The root is not in the map.
-    DataError
-        A spread, an option, a back month's series, no delivery month, or a year without its date.
-    """
-    now = None
-    if at_ns is not None:
-        at = datetime.fromtimestamp(at_ns // NANO, tz=UTC)
-        now = 12 * at.year + at.month - 1
-    return _resolve(code.strip().upper().removeprefix("/"), contracts, now)
-
-
-@lru_cache(maxsize=4096)
-def _resolve(code: str, contracts: ContractMap, now: int | None) -> ContractCode:
-    if code in contracts.contracts:
-        return ContractCode(code, None, None, "root")
-    series, outright = _SERIES.fullmatch(code), _OUTRIGHT.fullmatch(code)
-    if match := series or outright:
-        contract = contracts.contracts.get(match[1])
-        if contract is None:
-            raise contracts.unknown(match[1] if series else code)
-        if contract.kind == "index":
-            raise _refused(code, f"{contract.root} is an index and has no contracts")
-        if outright:
-            return _outright(code, contract.root, outright[2], outright[3], now)
-        if int(match[3] or 0) > 0:
-            raise _refused(code, "only the front contract's series may stand for the root")
-        return ContractCode(contract.root, None, None, "continuous" if match[2] else "parent")
-    if re.fullmatch("[A-Z0-9]*", code):
-        raise contracts.unknown(code)
-    raise _refused(code, "spreads, options and vendors' own codes are not traded")
-
-
-def _outright(code: str, root: str, letter: str, digits: str, now: int | None) -> ContractCode:
-    month = MONTH_LETTERS.find(letter) + 1
-    if month == 0:
-        raise _refused(code, f"{letter!r} is none of the delivery months {MONTH_LETTERS}")
-    year = int(digits)
-    if len(digits) == 2:
-        year += 1900 if year >= 70 else 2000
-    elif len(digits) == 1:
-        if now is None:
-            raise _refused(code, "a year of one digit needs a date beside it")
-        earliest = now - GRACE_MONTHS
-        year = earliest // 12 + (year - earliest // 12) % 10
-        year += 0 if 12 * year + month - 1 >= earliest else 10
-    return ContractCode(root, year, month, "outright")
-
-
-def _refused(code: str, why: str) -> DataError:
-    forms = "a root, an outright (ESZ5, ESZ25, ESZ2025) or a front series (ES.v.0, ES.FUT)"
-    return DataError("symbol cannot be used", expected=forms, found=repr(code), remedy=why)
 
 
 def load_contract_map(path: Path | None = None) -> ContractMap:
@@ -264,8 +166,9 @@ def load_contract_map(path: Path | None = None) -> ContractMap:
     if faults := list(_faults(raw)):
         raise ConfigError(f"contract map {path}: " + "\n  ".join(map(str, faults)))
     contracts = {root: _contract(root, entry) for root, entry in raw["contracts"].items()}
-    feeds = dict(raw.get("reference_feeds", {}))
-    content = json.dumps([[asdict(each) for each in contracts.values()], list(feeds.items())])
+    feeds = {name: _feed(name, entry) for name, entry in raw.get("reference_feeds", {}).items()}
+    every = [[asdict(each) for each in group.values()] for group in (contracts, feeds)]
+    content = json.dumps(every)
     return ContractMap(contracts, feeds, hashlib.sha256(content.encode()).hexdigest())
 
 
@@ -290,6 +193,11 @@ _TEXT = (r"\w.*", "a text")
 _ROOT = (r"[A-Z0-9]{1,6}", "a root in capitals")
 _DECIMAL = (r"(?=.*[1-9])\d{1,6}(\.\d{1,9})?", "a decimal above 0 with at most 9 places, in quotes")
 _OPTIONAL = ("pair", "full_size", "allow_nonpositive")
+_FEED: _Schema = {
+    "description": _TEXT,
+    "session": ("|".join(SESSION_GROUPS), "one of " + ", ".join(SESSION_GROUPS)),
+    "tick_size": _DECIMAL,
+}
 
 
 def _schema(root: str, kind: object) -> _Schema:
@@ -335,24 +243,33 @@ def _faults(raw: Any) -> Iterator[ConfigError]:
         else:
             yield from _entry_faults(root, _flat(entry), roots)
     if not isinstance(feeds, dict):
-        yield _fault("reference_feeds", "a mapping of names to descriptions", feeds)
+        yield _fault("reference_feeds", "a mapping of names", feeds)
         return
-    for name, text in feeds.items():
-        if name in roots or not isinstance(text, str):
-            yield _fault(f"reference_feeds.{name}", "a description, under no contract's name", text)
+    for name, entry in feeds.items():
+        where = f"reference_feeds.{name}"
+        if name in roots or not isinstance(name, str) or not re.fullmatch(_ROOT[0], name):
+            yield _fault(where, "a name in capitals that no contract has", name)
+        elif not isinstance(entry, dict):
+            yield _fault(where, "a mapping", entry)
+        else:
+            yield from _value_faults(f"{where}.", _flat(entry), _FEED)
 
 
 def _entry_faults(root: str, flat: dict[str, str], roots: dict[str, Any]) -> Iterator[ConfigError]:
-    where, schema = f"contracts.{root}.", _schema(root, flat.get("kind"))
+    where = f"contracts.{root}."
+    yield from _value_faults(where, flat, _schema(root, flat.get("kind")))
+    for key in ("pair", "full_size"):
+        if key in flat and (flat[key] == root or flat[key] not in roots):
+            yield _fault(where + key, "another root of this map", flat[key], roots)
+
+
+def _value_faults(where: str, flat: dict[str, str], schema: _Schema) -> Iterator[ConfigError]:
     yield from _unknown_keys(flat, schema, where)
     for key, (pattern, expected) in schema.items():
         if key in flat and not re.fullmatch(pattern, flat[key]):
             yield _fault(where + key, expected, flat[key])
         elif key not in flat and key not in _OPTIONAL:
             yield _fault(where + key, expected, None)
-    for key in ("pair", "full_size"):
-        if key in flat and (flat[key] == root or flat[key] not in roots):
-            yield _fault(where + key, "another root of this map", flat[key], roots)
 
 
 def _unknown_keys(given: Iterable[str], known: Iterable[str], where: str) -> Iterator[ConfigError]:
@@ -384,6 +301,11 @@ def _contract(root: str, entry: dict[str, Any]) -> Contract:
     fields["tick_value_usd"] = float(fields["tick_value_usd"])
     fields["allow_nonpositive"] = fields.get("allow_nonpositive") == "True"
     return Contract(root=root, **fields)
+
+
+def _feed(name: str, entry: dict[str, Any]) -> Contract:
+    nothing = {"kind": "feed", "exchange": "", "source": "", "roll": "none", "tick_value_usd": "0"}
+    return _contract(name, nothing | entry)
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:

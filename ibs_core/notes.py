@@ -10,7 +10,7 @@ from ibs_core.bars import MINUTE_NS, NEVER
 
 if TYPE_CHECKING:
     from ibs_core.series import Series
-    from ibs_core.universe import Symbol
+    from ibs_core.universe import Instrument
 
 __all__ = ["notes_on"]
 
@@ -19,20 +19,25 @@ _OFF_TICK_SHARE = 0.01
 _CONTRACT_SESSIONS = 70  # a quarterly contract is front for fewer
 
 
-def notes_on(series: Series, symbol: Symbol) -> list[str]:
+def notes_on(series: Series, instrument: Instrument) -> list[str]:
     """Look for what often means that data are not what their owner thinks.
 
     Parameters
     ----------
     series : Series
-    symbol : Symbol
+    instrument : Instrument
 
     Returns
     -------
     list of str
         One sentence each.
     """
-    found = [_outside(series), _holes(series), _off_tick(series, symbol), _rolls(series, symbol)]
+    found = [
+        _outside(series),
+        _holes(series),
+        _off_tick(series, instrument),
+        _rolls(series, instrument),
+    ]
     return [f"{series.root}: {note}" for note in found if note]
 
 
@@ -55,17 +60,17 @@ def _holes(series: Series) -> str:
     )
 
 
-def _off_tick(series: Series, symbol: Symbol) -> str:
+def _off_tick(series: Series, instrument: Instrument) -> str:
     nano = np.rint(series.bars["close"] * 1e9).astype(np.int64)
-    share = float(np.mean(nano % symbol.contract.tick_nano != 0)) if len(nano) else 0.0
+    share = float(np.mean(nano % instrument.contract.tick_nano != 0)) if len(nano) else 0.0
     if share <= _OFF_TICK_SHARE:
         return ""
-    return f"{share:.0%} of closes are off the tick of {symbol.contract.tick_size:g}: adjusted prices or a wrong unit?"
+    return f"{share:.0%} of closes are off the tick of {instrument.contract.tick_size:g}: adjusted prices or a wrong unit?"
 
 
-def _rolls(series: Series, symbol: Symbol) -> str:
+def _rolls(series: Series, instrument: Instrument) -> str:
     named = any(name != series.root and "." not in name for name in series.instruments)
-    if named or symbol.contract.kind == "index" or len(series.days) <= _CONTRACT_SESSIONS:
+    if named or instrument.contract.kind != "future" or len(series.days) <= _CONTRACT_SESSIONS:
         return ""
     if len(series.instruments) > 1:  # a continuous symbol whose instrument ids tell the rolls
         return ""

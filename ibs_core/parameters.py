@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import difflib
 from datetime import date
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ibs_core import formulas
 from ibs_core.bars import DAY_NS, MINUTE_NS, NEVER, TIMEFRAMES_NS
+from ibs_core.catalogue import Feature, resolve
 from ibs_core.config import Costs, Distance, Entry, Members, Risk, Strategy
 from ibs_core.errors import ConfigError, UnknownSymbolError
-from ibs_core.kernels import atr, features, ibs, pivots
 from ibs_core.portfolio import RISK
 from ibs_core.schedule import Rule, serves_flat_by
 from ibs_core.sessions import nominal_boundaries, regular_hours
 from ibs_core.signals import PARAMS
+from ibs_core.wiring import Wiring, wire
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ibs_core.contracts import Contract, ContractMap
 
-__all__ = ["check_symbol", "make_params", "make_risk", "make_rule"]
+__all__ = ["check_symbol", "make_params", "make_risk", "make_rule", "make_wiring"]
 
 _PIVOTS = {"none": 0, "inside": 1, "higher_high": 2}
 _EPOCH = date(1970, 1, 1)
@@ -71,13 +72,85 @@ def check_symbol(root: str, execute: str | None, contracts: ContractMap) -> None
         )
 
 
+def make_wiring(
+    strategy: Strategy, contract: Contract, contracts: ContractMap, where: str
+) -> Wiring:
+    """Find what a strategy computes of its bars.
+
+    Parameters
+    ----------
+    strategy : Strategy
+    contract : Contract
+        The contract whose bars are read: its pair counts.
+    contracts : ContractMap
+    where : str
+        Where the strategy stands in the configuration, for messages.
+
+    Returns
+    -------
+    Wiring
+        With a column for each filter, in their order, then those of the gates.
+
+    Raises
+    ------
+    ConfigError
+        A filter names no feature, asks for what it can never be, or reads a pair that there is not.
+    """
+    wanted = []
+    for name, test in strategy.filters.items():
+        place = f"{where}.filters.{name}"
+        feature = resolve(name, contracts, where=place)
+        _refuse_idle_filter(feature, test, place)
+        wanted.append(feature.node)
+    wiring = wire([*wanted, *_gate_nodes(strategy)])
+    if "pair" in wiring.feeds and contract.pair is None:
+        raise ConfigError(
+            f"{where}.filters of {contract.root}",
+            expected="features of the symbol itself, for the contract map gives it no pair",
+            found=", ".join(name for name in strategy.filters if "pair" in name),
+            remedy=f"remove them under symbols.{contract.root}.strategy.filters, or name a pair in the map",
+        )
+    return wiring
+
+
+def _gate_nodes(strategy: Strategy) -> list[formulas.Node]:
+    """Return the formulas of the gates: IBS, the pivots' state or higher high, ATR."""
+    nodes = [formulas.IBS]
+    if strategy.entry.pivots == "inside":
+        nodes.append(formulas.side(formulas.CLOSE, formulas.LAST_HIGH, formulas.LAST_LOW))
+    elif strategy.entry.pivots == "higher_high":
+        nodes.append(formulas.HIGHER_HIGH)
+    return [*nodes, formulas.atr(14)] if _in_atr(strategy) else nodes
+
+
+def _in_atr(strategy: Strategy) -> bool:
+    exits = strategy.exits
+    protective = (exits.protective.stop, exits.protective.target) if exits.protective else ()
+    distances = (exits.stop, exits.target, *protective)
+    return any(distance is not None and distance.atr is not None for distance in distances)
+
+
+def _refuse_idle_filter(feature: Feature, test: Members | tuple[float, float], where: str) -> None:
+    """Refuse a filter that no value of its feature can pass."""
+    if isinstance(test, Members):
+        possible = any(feature.low <= member <= feature.high for member in test.members)
+        found = f"none of them in {list(test.members)}"
+    else:
+        possible = test[0] <= feature.high and test[1] >= feature.low
+        found = f"[{test[0]:g}, {test[1]:g}]"
+    if not possible:
+        raise ConfigError(
+            where, expected=f"values that {feature.name} can have, {feature.unit}", found=found
+        )
+
+
 def make_params(
     strategy: Strategy,
     executed: Contract,
+    wiring: Wiring,
     *,
     quantity: int,
     costs: Costs,
-    where: str,
 ) -> NDArray[np.void]:
     """Flatten one symbol's rule.
 
@@ -86,37 +159,39 @@ def make_params(
     strategy : Strategy
     executed : Contract
         The contract that is traded: its tick and tick value make the money.
+    wiring : Wiring
+        As ``make_wiring`` makes it of the same strategy.
     quantity : int
         Contracts, >= 1.
     costs : Costs
-    where : str
-        Where the strategy stands in the configuration, for messages.
 
     Returns
     -------
     (1,) PARAMS
-
-    Raises
-    ------
-    ConfigError
-        A filter names no feature.
     """
     params = np.zeros(1, PARAMS)
     row = params[0]
-    entry, exits = strategy.entry, strategy.exits
+    entry = strategy.entry
     row["ibs_low"], row["ibs_high"] = entry.ibs
     row["n_windows"] = len(entry.windows)
     for i, window in enumerate(entry.windows):
         row["windows"][i] = window
     row["pivots"] = _PIVOTS[entry.pivots]
-    _write_filters(row, strategy, where)
+    row["n_filters"] = len(strategy.filters)
+    for i, test in enumerate(strategy.filters.values()):
+        rule = row["filters"][i]
+        rule["column"] = i
+        if isinstance(test, Members):
+            rule["n_members"] = len(test.members)
+            rule["members"][: len(test.members)] = test.members
+        else:
+            rule["low"], rule["high"] = test
+    row["ibs_column"] = len(strategy.filters)
+    row["pivot_column"] = row["ibs_column"] + 1
+    last = row["pivot_column"] + (entry.pivots != "none")
+    row["atr_column"] = last if _in_atr(strategy) else -1
     _write_exits(row, strategy)
-    protective = (exits.protective.stop, exits.protective.target) if exits.protective else ()
-    distances = (exits.stop, exits.target, *protective)
-    row["needs_atr"] = any(
-        distance is not None and distance.atr is not None for distance in distances
-    )
-    _write_warmup(row, strategy)
+    row["warmup_bars"], row["warmup_days"] = wiring.full_bars, wiring.full_days
     row["tick_nano"] = executed.tick_nano
     row["usd_per_point"] = quantity * executed.point_value_usd
     per_fill = costs.slippage_ticks * executed.tick_value_usd
@@ -200,27 +275,6 @@ def make_rule(
     )
 
 
-def _write_filters(row: np.void, strategy: Strategy, where: str) -> None:
-    row["n_filters"] = len(strategy.filters)
-    for i, (name, test) in enumerate(strategy.filters.items()):
-        if name not in features.INDEX:
-            near = difflib.get_close_matches(name, features.INDEX, n=1, cutoff=0.5)
-            raise ConfigError(
-                f"{where}.filters.{name}",
-                expected="the name of a feature",
-                found=repr(name),
-                remedy=f"did you mean {near[0]!r}?" if near else "`ibs data features` lists them",
-            )
-        rule = row["filters"][i]
-        rule["feature"] = features.INDEX[name]
-        row["needs"][features.INDEX[name]] = 1
-        if isinstance(test, Members):
-            rule["n_members"] = len(test.members)
-            rule["members"][: len(test.members)] = test.members
-        else:
-            rule["low"], rule["high"] = test
-
-
 def _write_exits(row: np.void, strategy: Strategy) -> None:
     exits = strategy.exits
     protective = exits.protective
@@ -240,22 +294,6 @@ def _distance(distance: Distance | None) -> tuple[float, float]:
     percent = distance.percent if distance else None
     multiple = distance.atr if distance else None
     return (np.nan if percent is None else percent, np.nan if multiple is None else multiple)
-
-
-def _write_warmup(row: np.void, strategy: Strategy) -> None:
-    """Set the longest full window that the gates require, in bars and in sessions."""
-    bars, days = ibs.warmup_bars(), 0
-    if strategy.entry.pivots != "none":
-        row["needs"][features.INDEX["bar_pivot_state"]] = 1
-        bars = max(bars, pivots.warmup_bars())
-    if row["needs_atr"]:
-        row["needs"][features.INDEX["bar_range_atr"]] = 1
-        bars = max(bars, atr.warmup_bars(14))
-    for name in strategy.filters:
-        feature = features.REGISTRY[features.INDEX[name]]
-        days = max(days, feature.warmup) if feature.daily else days
-        bars = bars if feature.daily else max(bars, feature.warmup)
-    row["warmup_bars"], row["warmup_days"] = bars, days
 
 
 def _refuse_idle_windows(

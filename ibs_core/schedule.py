@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibs_core.bars import DAY_NS, MINUTE_NS
+from ibs_core.kernels.calendar import CALENDAR
 from ibs_core.sessions import (
     Sessions,
     local_ns,
@@ -22,7 +23,7 @@ from ibs_core.sessions import (
 )
 from ibs_core.signals import SCHEDULE
 
-__all__ = ["Rule", "make_schedule", "serves_flat_by"]
+__all__ = ["Rule", "calendar_of", "make_schedule", "serves_flat_by"]
 
 Ints = NDArray[np.int64]
 
@@ -84,7 +85,7 @@ def make_schedule(
     close = sessions.close_ns[session]
     date = sessions.trade_date[session]
     out["traded"] = (date >= rule.first_date) & (date <= rule.last_date)
-    _write_calendar(out["calendar"], bars["start_ns"], date)
+    out["calendar"] = calendar_of(bars, sessions)
 
     early = _early_boundaries(sessions, rule, int(session[0]), int(session[-1]) + 1)
     flats = _flat_instants(sessions, rule)
@@ -96,6 +97,29 @@ def make_schedule(
     out["flats_end"] = np.searchsorted(instants, end, side="right")
     out["expire_ns"] = _last_fill(sessions, end, rule.max_wait_ns)
     out["close_left_ns"] = np.maximum(close - end, 0)
+    return out
+
+
+def calendar_of(bars: NDArray[np.void], sessions: Sessions) -> NDArray[np.void]:
+    """Tell the exchange-local date and time of each bar's start.
+
+    Parameters
+    ----------
+    bars : (n_bars,) BAR
+    sessions : Sessions
+
+    Returns
+    -------
+    (n_bars,) CALENDAR
+    """
+    out = np.zeros(len(bars), CALENDAR)
+    date = sessions.trade_date[bars["session"]]
+    days = date.astype("datetime64[D]")
+    months = days.astype("datetime64[M]")
+    out["local_minute"] = local_ns(bars["start_ns"]) // MINUTE_NS % 1440
+    out["weekday"] = (date + 3) % 7 + 1
+    out["month"] = months.astype(np.int64) % 12 + 1
+    out["day"] = (days - months.astype("datetime64[D]")).astype(np.int64) + 1
     return out
 
 
@@ -124,15 +148,6 @@ def serves_flat_by(group: str, tf_ns: int, flat_by: int, on_date: int) -> bool:
     ends = nominal_boundaries(0, length * MINUTE_NS, tf_ns)
     served = (ends >= since_open * MINUTE_NS) & (ends < length * MINUTE_NS)
     return since_open > 0 and bool(np.any(served))
-
-
-def _write_calendar(calendar: NDArray[np.void], start_ns: Ints, date: Ints) -> None:
-    days = date.astype("datetime64[D]")
-    months = days.astype("datetime64[M]")
-    calendar["local_minute"] = local_ns(start_ns) // MINUTE_NS % 1440
-    calendar["weekday"] = (date + 3) % 7 + 1
-    calendar["month"] = months.astype(np.int64) % 12 + 1
-    calendar["day"] = (days - months.astype("datetime64[D]")).astype(np.int64) + 1
 
 
 def _flat_instants(sessions: Sessions, rule: Rule) -> Ints:

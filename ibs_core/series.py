@@ -149,15 +149,21 @@ class SeriesBuilder:
                 remedy="check the unit of the timestamps, or leave those bars out",
             )
 
-    def finish(self) -> Series:
+    def finish(self, until_ns: int | None = None) -> Series:
         """Close the series.
+
+        Parameters
+        ----------
+        until_ns : int, UTC ns, optional
+            Now: every bar that ended by then is closed. Default: the end of the last minute.
 
         Returns
         -------
         Series
         """
         bars, days, path, n = self._scratch.room()
-        complete = aggregate.finish(self._state[0], bars, days, n)
+        now_ns = -NEVER if until_ns is None else until_ns
+        complete = aggregate.finish(self._state[0], now_ns, bars, days, n)
         self._take(bars, days, path, n)
         state = self._state[0]
         all_bars = joined([part[0] for part in self._parts])

@@ -9,8 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from ibs_core.bars import Floats, Record, Records
-from ibs_core.kernels import features
+from ibs_core.kernels import graph as graphs
 from ibs_core.kernels._jit import jit
+from ibs_core.kernels.calendar import CALENDAR
+from ibs_core.kernels.graph import Graph, Memory
 
 __all__ = [
     "CANDIDATE",
@@ -20,7 +22,7 @@ __all__ = [
     "PARAMS",
     "SCHEDULE",
     "SIGNAL",
-    "new_state",
+    "features_many",
     "observe_many",
 ]
 
@@ -39,7 +41,7 @@ MAX_MEMBERS = 16
 
 FILTER = np.dtype(
     [
-        ("feature", "i8"),  # index into the feature row
+        ("column", "i8"),  # of the feature row
         ("low", "f8"),
         ("high", "f8"),  # the value passes within [low, high] ...
         ("n_members", "i8"),  # ... or, when > 0, when it equals a member
@@ -54,12 +56,13 @@ PARAMS = np.dtype(
         ("n_windows", "i8"),
         ("windows", "i8", (MAX_WINDOWS, 2)),  # exchange-local minutes [start, end)
         ("pivots", "i8"),  # 0 none, 1 inside, 2 higher_high
-        ("needs_atr", "i8"),
+        ("ibs_column", "i8"),
+        ("pivot_column", "i8"),  # of the state, or of the higher high
+        ("atr_column", "i8"),  # -1 when no distance is in ATR
         ("warmup_bars", "i8"),
         ("warmup_days", "i8"),
         ("n_filters", "i8"),
         ("filters", FILTER, (MAX_FILTERS,)),
-        ("needs", "i8", (features.N_FEATURES,)),
         # What makes a position leave; NaN or 0 is off.
         ("stop_percent", "f8"),
         ("stop_atr", "f8"),
@@ -84,7 +87,7 @@ PARAMS = np.dtype(
 SCHEDULE = np.dtype(
     [
         ("traded", "i8"),  # 1: inside the asked-for session dates
-        ("calendar", features.CALENDAR),
+        ("calendar", CALENDAR),
         ("in_flat_by", "i8"),  # 1: no entry, flat_by has passed in this session
         ("in_early_close", "i8"),  # 1: no entry, the early close is near
         ("in_roll", "i8"),  # 1: no entry and every position leaves, the contract ends
@@ -92,22 +95,13 @@ SCHEDULE = np.dtype(
         ("flats_end", "i8"),  # flat_by instants up to the bar's end
         ("expire_ns", "i8"),  # the last instant at which an entry decided at the end may fill
         ("close_left_ns", "i8"),  # from the end to the session's close
+        ("feeds_cold", "i8"),  # 1: another instrument that is read has not filled its windows
     ],
 )
-"""What the calendar and the roll table say of one bar; made by ``schedule.py``."""
+"""What the calendar, the roll table and other instruments say of one bar, known at its end."""
 
 SIGNAL = np.dtype([("ibs", "f8"), ("atr", "f8"), ("gate", "i8")])
 """What a closed bar says: its IBS, its ATR(14) where needed, and the first gate that failed (0: none)."""
-
-
-def new_state() -> Records:
-    """Make the state of one instrument before any bar.
-
-    Returns
-    -------
-    (1,) features.STATE
-    """
-    return np.zeros(1, features.STATE)
 
 
 @jit
@@ -121,14 +115,11 @@ def _in_windows(params: Record, minute: int) -> bool:
 
 
 @jit
-def _passes_pivots(params: Record, swings: Record, bar: Record) -> bool:
+def _passes_pivots(params: Record, row: Floats) -> bool:
     if params["pivots"] == 0:
         return True
-    if params["pivots"] == 1:
-        known = swings["n_highs"] > 0 and swings["n_lows"] > 0
-        return known and swings["last_low"] <= bar["close"] <= swings["last_high"]
-    rising = swings["n_highs"] > 1 and swings["last_high"] > swings["previous_high"]
-    return rising and bar["high"] > swings["last_high"]
+    inside = 0.0  # between the last pivot low and the last pivot high; a higher high is 1
+    return row[params["pivot_column"]] == (inside if params["pivots"] == 1 else 1.0)
 
 
 @jit
@@ -136,7 +127,7 @@ def _failed_filter(params: Record, row: Floats) -> int:
     """Return the index of the first filter that fails, -1 when all pass; a missing value fails."""
     for i in range(params["n_filters"]):
         rule = params["filters"][i]
-        value = row[rule["feature"]]
+        value = row[rule["column"]]
         passed = rule["low"] <= value <= rule["high"]
         if rule["n_members"] > 0:
             passed = False
@@ -148,34 +139,34 @@ def _failed_filter(params: Record, row: Floats) -> int:
 
 
 @jit
-def gate(params: Record, state: Record, bar: Record, schedule: Record, row: Floats) -> int:
+def gate(params: Record, n_bars: int, n_days: int, schedule: Record, row: Floats) -> int:
     """Try the cheap gates in order.
 
     Parameters
     ----------
     params : PARAMS
-    state : features.STATE, after the bar
-    bar : BAR
+    n_bars, n_days : int64
+        Signal bars, the newest included, and sessions taken so far.
     schedule : SCHEDULE
-    row : (N_FEATURES,) float64
+    row : (n_columns,) float64
 
     Returns
     -------
     int64
         CANDIDATE, NOT_TRADED, the code of the first gate that failed, or FIRST_FILTER + i.
     """
-    side = state["bar"]
     if schedule["traded"] == 0:
         return NOT_TRADED
     if not _in_windows(params, schedule["calendar"]["local_minute"]):
         return WINDOW
-    if not params["ibs_low"] <= row[0] <= params["ibs_high"]:
+    if not params["ibs_low"] <= row[params["ibs_column"]] <= params["ibs_high"]:
         return IBS
-    if side["n_bars"] < params["warmup_bars"] or state["day"]["n_bars"] < params["warmup_days"]:
+    cold = n_bars < params["warmup_bars"] or n_days < params["warmup_days"]
+    if cold or schedule["feeds_cold"] == 1:
         return WARM_UP
-    if not _passes_pivots(params, side["pivots"], bar):
+    if not _passes_pivots(params, row):
         return PIVOTS
-    if params["needs_atr"] == 1 and not side["atr"] > 0.0:
+    if params["atr_column"] >= 0 and not row[params["atr_column"]] > 0.0:
         return ATR
     failed = _failed_filter(params, row)
     if failed >= 0:
@@ -190,10 +181,14 @@ def gate(params: Record, state: Record, bar: Record, schedule: Record, row: Floa
 @jit
 def observe_many(
     params: Record,
-    state: Record,
+    graph: Graph,
+    memory: Memory,
+    day_memory: Memory,
     bars: Records,
     days: Records,
     schedule: Records,
+    foreign: Floats,
+    day_pair: Floats,
     signals: Records,
     rows: Floats,
 ) -> int:
@@ -202,30 +197,69 @@ def observe_many(
     Parameters
     ----------
     params : PARAMS
-    state : features.STATE
+    graph : Graph
+    memory, day_memory : Memory
+        Of the bar nodes and of the day nodes.
     bars : (n_bars,) BAR, closed signal bars in order of their end
     days : (n_days,) BAR, closed session bars in order of their end
     schedule : (n_bars,) SCHEDULE
+    foreign : (n_bars, 2 + n_lookups) float64, as ``graph.observe_bar`` takes it
+    day_pair : (n_days, 2) float64, as ``graph.observe_day`` takes it
     signals : (n_bars,) SIGNAL, written
-    rows : (n_rows, N_FEATURES) float64, the feature rows of candidates are written while they fit
+    rows : (n_rows, n_columns) float64, the feature rows of candidates are written while they fit
 
     Returns
     -------
     int64, the number of candidates
     """
-    row = np.empty(features.N_FEATURES)
+    row = np.empty(len(graph.columns))
     n_candidates = 0
     k = 0
     for i in range(len(bars)):
         while k < len(days) and days[k]["end_ns"] <= bars[i]["end_ns"]:
-            features.observe_day(params["needs"], state, days[k])
+            graphs.observe_day(graph, day_memory, days[k], day_pair[k])
             k += 1
-        features.observe(params["needs"], state, bars[i], schedule[i]["calendar"], row)
-        signals[i]["ibs"] = row[0]
-        signals[i]["atr"] = state["bar"]["atr"]
-        signals[i]["gate"] = gate(params, state, bars[i], schedule[i], row)
+        date = schedule[i]["calendar"]
+        graphs.observe_bar(graph, memory, day_memory, bars[i], date, foreign[i], row)
+        n_bars, n_days = memory.head[0]["n_bars"], day_memory.head[0]["n_bars"]
+        signals[i]["ibs"] = row[params["ibs_column"]]
+        signals[i]["atr"] = row[params["atr_column"]] if params["atr_column"] >= 0 else 0.0
+        signals[i]["gate"] = gate(params, n_bars, n_days, schedule[i], row)
         if signals[i]["gate"] == CANDIDATE:
             if n_candidates < len(rows):
                 rows[n_candidates] = row
             n_candidates += 1
     return n_candidates
+
+
+@jit
+def features_many(
+    graph: Graph,
+    memory: Memory,
+    day_memory: Memory,
+    bars: Records,
+    days: Records,
+    dates: Records,
+    foreign: Floats,
+    day_pair: Floats,
+    rows: Floats,
+) -> None:
+    """Write the feature row of every closed bar of one symbol.
+
+    Parameters
+    ----------
+    graph : Graph
+    memory, day_memory : Memory
+    bars : (n_bars,) BAR
+    days : (n_days,) BAR
+    dates : (n_bars,) calendar.CALENDAR
+    foreign : (n_bars, 2 + n_lookups) float64
+    day_pair : (n_days, 2) float64
+    rows : (n_bars, n_columns) float64, written
+    """
+    k = 0
+    for i in range(len(bars)):
+        while k < len(days) and days[k]["end_ns"] <= bars[i]["end_ns"]:
+            graphs.observe_day(graph, day_memory, days[k], day_pair[k])
+            k += 1
+        graphs.observe_bar(graph, memory, day_memory, bars[i], dates[i], foreign[i], rows[i])

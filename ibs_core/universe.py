@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibs_core.bars import SESSION
-from ibs_core.parameters import check_symbol, make_params, make_rule
+from ibs_core.catalogue import load_catalogue
+from ibs_core.parameters import check_symbol, make_params, make_rule, make_wiring
 from ibs_core.sessions import Sessions, load_sessions
+from ibs_core.wiring import Wiring, wire
 
 if TYPE_CHECKING:
     from datetime import date
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from ibs_core.contracts import Contract, ContractMap
     from ibs_core.schedule import Rule
 
-__all__ = ["Symbol", "Universe", "check_settings"]
+__all__ = ["Instrument", "Symbol", "Universe", "check_settings"]
 
 Records = NDArray[np.void]
 _FIRST_NS, _LAST_NS = (
@@ -28,35 +30,58 @@ _FIRST_NS, _LAST_NS = (
 
 
 @dataclass(slots=True, eq=False)
-class Symbol:
-    """One traded symbol.
+class Instrument:
+    """Something whose bars are read.
 
     Attributes
     ----------
-    root : str
-    strategy : Strategy
-    contract, executed : Contract
-        The contract whose bars decide, and the one that is traded.
-    quantity : int
+    contract : Contract
+        The contract whose bars decide, or a reference feed.
     sessions : Sessions
     session_table : (n_sessions,) SESSION
         The same for kernels.
-    params : (1,) signals.PARAMS
-    rule : Rule
     warnings : list of str
         What a reader of the result must know.
     """
 
-    root: str
-    strategy: Strategy
     contract: Contract
-    executed: Contract
-    quantity: int
     sessions: Sessions
     session_table: Records
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def root(self) -> str:
+        """Its name."""
+        return self.contract.root
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Symbol(Instrument):
+    """One traded symbol.
+
+    Attributes
+    ----------
+    strategy : Strategy
+    executed : Contract
+        The contract that is traded.
+    quantity : int
+    wiring : Wiring
+    params : (1,) signals.PARAMS
+    rule : Rule
+    """
+
+    strategy: Strategy
+    executed: Contract
+    quantity: int
+    wiring: Wiring
     params: Records
     rule: Rule
-    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def feeds(self) -> frozenset[str]:
+        """Other roots and reference feeds that its features read."""
+        named = {str(self.contract.pair) if root == "pair" else root for root in self.wiring.feeds}
+        return frozenset(named)
 
 
 def check_settings(settings: Settings, contracts: ContractMap) -> list[str]:
@@ -98,6 +123,7 @@ class Universe:
         self._contracts = contracts
         self._span = (start, end)
         self._made: dict[str, Symbol] = {}
+        self._read: dict[str, Instrument] = {}
         for root, own in settings.symbols.items():
             check_symbol(root, own.execute, contracts)
 
@@ -116,6 +142,35 @@ class Universe:
             self._made[root] = self._make(root)
         return self._made[root]
 
+    @property
+    def asked(self) -> Wiring:
+        """What any strategy of the settings reads, the symbol's own place in it left open."""
+        strategies = [
+            self._settings.strategy,
+            *map(self._settings.strategy_of, self._settings.symbols),
+        ]
+        names = {name for strategy in strategies for name in strategy.filters}
+        catalogue = load_catalogue(self._contracts)
+        return wire(catalogue[name].node for name in sorted(names & catalogue.keys()))
+
+    def instrument(self, root: str) -> Instrument:
+        """Return what features read of, made on first sight.
+
+        Parameters
+        ----------
+        root : str
+            A root of the contract map or a reference feed.
+
+        Returns
+        -------
+        Instrument
+        """
+        if root not in self._read:
+            contract = self._contracts.readable(root)
+            sessions = load_sessions(contract.session, _FIRST_NS, _LAST_NS)
+            self._read[root] = Instrument(contract, sessions, _table(sessions))
+        return self._read[root]
+
     def _make(self, root: str) -> Symbol:
         settings, contract = self._settings, self._contracts.get(root)
         own = settings.symbols.get(root)
@@ -123,17 +178,18 @@ class Universe:
         executed = self._contracts.get(own.execute) if own and own.execute else contract
         quantity = own.quantity if own else 1
         where = f"symbols.{root}.strategy" if own and own.strategy else "strategy"
-        sessions = load_sessions(contract.session, _FIRST_NS, _LAST_NS)
+        read = self.instrument(root)
+        wiring = make_wiring(strategy, contract, self._contracts, where)
         return Symbol(
-            root,
-            strategy,
             contract,
-            executed,
-            quantity,
-            sessions,
-            _table(sessions),
-            make_params(strategy, executed, quantity=quantity, costs=settings.costs, where=where),
-            make_rule(strategy, contract, start=self._span[0], end=self._span[1], where=where),
+            read.sessions,
+            read.session_table,
+            strategy=strategy,
+            executed=executed,
+            quantity=quantity,
+            wiring=wiring,
+            params=make_params(strategy, executed, wiring, quantity=quantity, costs=settings.costs),
+            rule=make_rule(strategy, contract, start=self._span[0], end=self._span[1], where=where),
         )
 
 

@@ -17,12 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ibs_core import contracts as module
+from ibs_core.contract_codes import ContractCode, resolve_code
 from ibs_core.contracts import (
     MONTH_LETTERS,
     SESSION_GROUPS,
-    ContractCode,
     load_contract_map,
-    resolve_code,
 )
 from ibs_core.errors import ConfigError, DataError, EnvironmentFault, UnknownSymbolError
 
@@ -181,7 +180,7 @@ def test_session_groups_are_the_ones_that_the_calendar_knows():
 
 def test_reference_feeds_are_no_contracts_and_tlt_is_the_fund_not_the_bond_future():
     assert list(MAP.reference_feeds) == ["VIX", "TLT"]
-    assert "ETF" in MAP.reference_feeds["TLT"]
+    assert "ETF" in MAP.reference_feeds["TLT"].description
     assert not MAP.reference_feeds.keys() & MAP.contracts.keys()
 
 
@@ -449,8 +448,9 @@ def edited(tmp_path, old, new):
         ("  PL:\n", "  PL: platinum\n  PA:\n", ["contracts.PL", "a mapping", "'platinum'"]),
         ("version: 1", "version: 2", ["version", "expected 1", "found 2"]),
         ("contracts:\n", "contract:\n", ["contract:", "did you mean 'contracts'"]),
-        ("  VIX:", "  ES:", ["reference_feeds.ES", "no contract's name"]),
-        ("  VIX: Cboe volatility index", "  VIX: 5", ["reference_feeds.VIX", "found 5"]),
+        ("  VIX:", "  ES:", ["reference_feeds.ES", "no contract has"]),
+        ("  VIX:\n    desc", "  VIX: 5\n  TIP:\n    desc", ["reference_feeds.VIX", "found 5"]),
+        ("  VIX:\n", "  VIX:\n    colour: red\n", ["reference_feeds.VIX.colour", "a known key"]),
     ],
 )
 def test_a_fault_of_the_map_is_refused_with_its_place_and_what_was_expected(
@@ -579,7 +579,7 @@ def test_the_digest_ignores_comments_and_layout(tmp_path):
         ('tick_value_usd: "12.50"', 'tick_value_usd: "12.51"'),
         ("pair: NQ", "pair: YM"),
         ("months: HMUZ", "months: HMU"),
-        ("VIX: Cboe", "VIX: The Cboe"),
+        ("n: Cboe v", "n: The Cboe v"),
         ("    allow_nonpositive: true\n", ""),
     ],
 )

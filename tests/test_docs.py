@@ -144,17 +144,19 @@ def test_every_configuration_of_the_manual_is_valid(call, tmp_path, page, text):
     assert code == 0, (page, err)
 
 
-def test_the_page_of_commands_is_current():
-    path = ROOT / "docs" / "build_commands.py"
-    spec = importlib.util.spec_from_file_location("build_commands", path)
+@pytest.mark.parametrize("page", ["commands", "features"])
+def test_a_page_that_is_made_is_current(page):
+    path = ROOT / "docs" / f"build_{page}.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    remedy = "run `python docs/build_commands.py`"
+    remedy = f"run `python docs/{path.name}`"
     assert module.PAGE.read_text("utf-8") == module.page(), remedy
 
 
-def test_the_readme_points_to_the_page_of_commands():
-    assert "docs/commands.md" in (ROOT / "README.md").read_text("utf-8")
+def test_the_readme_points_to_every_page():
+    pages = {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")}
+    assert {page for page in pages if page not in (ROOT / "README.md").read_text("utf-8")} == set()
 
 
 def test_examples_start_with_programs_that_a_reader_has():

@@ -276,7 +276,7 @@ def test_roots_come_in_the_order_of_the_contract_map(write):
 def test_a_reference_feed_is_left_out_and_said_so(write):
     opened = source(write(pl.concat([bars("ES"), bars("VIX", price=20)])))
     assert {run.root for run in opened.stream()} == {"ES"}
-    assert opened.skipped == {"VIX": "reference feed, never traded"}
+    assert opened.skipped == {"VIX": "reference feed, read by no feature asked for"}
 
 
 def test_a_file_without_rows_beside_others_is_left_out_and_said_so(write, tmp_path):

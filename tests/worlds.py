@@ -10,13 +10,31 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 import naive
+import naive_features
 import numpy as np
 
-from ibs_core import portfolio, positions, replay, signals
+from ibs_core import formulas, portfolio, positions, replay, signals
 from ibs_core.bars import BAR, DAY_NS, MINUTE_NS, NEVER, PATH, SESSION
-from ibs_core.kernels import aggregate, atr, ema, features, ibs, pivots, ring, rsi, sma, wilder
+from ibs_core.catalogue import load_catalogue
+from ibs_core.contracts import load_contract_map
+from ibs_core.kernels import (
+    adx,
+    aggregate,
+    ema,
+    ibs,
+    pivots,
+    psar,
+    ring,
+    rsi,
+    true_range,
+    wilder,
+    window,
+)
+from ibs_core.kernels.calendar import CALENDAR
+from ibs_core.kernels.graph import trace_many
 from ibs_core.schedule import Rule, make_schedule
 from ibs_core.sessions import load_sessions
+from ibs_core.wiring import memory_of, new_state, wire, wire_side
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,17 +126,46 @@ class Kernel(NamedTuple):
 
 
 NO_STATE = np.dtype([("nothing", "i8")])
-RING_BACK = 30
+RING = 30  # bars that the ring under test remembers
+BEFORE = [("count", "i8"), ("high", "f8"), ("low", "f8"), ("close", "f8")]
+"""What a kernel that takes moves must be told of the bar before."""
 
 
 def _nothing(state, bar, gap):
     pass
 
 
+def _before_moves(state, _bar, gap):
+    for name in ("high", "low", "close"):
+        state[name] = ring.canonical(state[name] + gap)
+
+
+def _goes_on(state, bar):
+    """Say whether there is a bar before; the bar will be it for the next."""
+    before = state["high"], state["low"], state["close"]
+    state["count"] += 1
+    state["high"], state["low"], state["close"] = bar[1:]
+    return before if state["count"] > 1 else None
+
+
+def _window_dtype(capacity):
+    return np.dtype([("count", "i8"), ("values", "f8", (2 * capacity,))])
+
+
+def _pushed(state, value, n):
+    """Push a value; return the last n, or None while there are fewer."""
+    ring.push(state["values"], state["count"], value)
+    state["count"] += 1
+    return ring.last(state["values"], state["count"], n) if state["count"] >= n else None
+
+
+def _window_moves(state, _bar, gap):
+    ring.shift(state["values"], state["count"], gap, 1)
+
+
 def _ring_step(state, bar):
-    ring.push(state, bar[3])
-    old = ring.back(state, RING_BACK - 1) if state["count"] >= RING_BACK else np.nan
-    return ring.back(state, 0) if state["count"] >= RING_BACK else np.nan, old
+    past = _pushed(state, bar[3], RING)
+    return (np.nan, np.nan) if past is None else (past[-1], past[0])
 
 
 def _pivots_step(state, bar):
@@ -139,13 +186,25 @@ def _ring_oracle(prices):
     close, gaps = _columns(prices)[3], prices.gaps
     out = []
     for i in range(len(close)):
-        window = naive.window(close, i + 1 - RING_BACK, i, gaps) if i + 1 >= RING_BACK else None
-        out.append((window[-1], window[0]) if window else (None, None))
+        past = naive.window(close, i + 1 - RING, i, gaps) if i + 1 >= RING else None
+        out.append((past[-1], past[0]) if past else (None, None))
     return out
 
 
 def _single(values):
     return [(value,) for value in values]
+
+
+def plain_bars(bars):
+    """Write BAR records as the oracle of the features takes them."""
+    columns = [bars[name].tolist() for name in ("open", "high", "low", "close", "volume")]
+    seams, gaps = (bars["seam_ns"] > 0).tolist(), bars["gap"].tolist()
+    names = ("open", "high", "low", "close", "volume", "seam", "gap")
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, seams, gaps, strict=True)]
+
+
+def _by_bars(oracle):
+    return lambda p: _single(oracle(naive_features.real_bars(plain_bars(bar_records(p)))))
 
 
 def _wilder_kernel(n):
@@ -163,12 +222,16 @@ def _wilder_kernel(n):
 
 
 def _rsi_kernel(n):
+    def step(state, bar):
+        before = _goes_on(state, bar)
+        return (np.nan if before is None else rsi.step(state["own"], bar[3] - before[2], n),)
+
     return Kernel(
         f"rsi{n}",
-        rsi.STATE,
-        lambda state, bar: (rsi.step(state, bar[3], n),),
-        lambda state, bar, _gap: rsi.reseat(state, bar[0]),
-        rsi.warmup_bars(n),
+        np.dtype([("own", rsi.STATE), *BEFORE]),
+        step,
+        _before_moves,
+        n + 1,
         lambda p: _single(
             naive.wilder_rsi(_columns(p)[3], n, p.gaps if p.seams else None, _columns(p)[0])
         ),
@@ -176,15 +239,55 @@ def _rsi_kernel(n):
     )
 
 
-def _average_kernel(name, module, oracle, n):
+def _true_range_step(state, bar):
+    before = _goes_on(state, bar)
+    return (np.nan if before is None else true_range.value(bar[1], bar[2], before[2]),)
+
+
+def _adx_kernel(n):
+    def step(state, bar):
+        before = _goes_on(state, bar)
+        if before is None:
+            return (np.nan,)
+        up, down = bar[1] - before[0], before[1] - bar[2]
+        return (adx.step(state["own"], up, down, true_range.value(bar[1], bar[2], before[2]), n),)
+
     return Kernel(
-        f"{name}{n}",
-        module.STATE,
-        lambda state, bar: (module.step(state, bar[3], n),),
-        lambda state, _bar, gap: module.shift(state, gap),
-        module.warmup_bars(n),
-        lambda p: _single(oracle(_columns(p)[3], n, p.gaps)),
-        n if module is sma else module.convergence_bars(n),
+        f"adx{n}",
+        np.dtype([("own", adx.STATE), *BEFORE]),
+        step,
+        _before_moves,
+        2 * n,
+        _by_bars(lambda bars: naive_features.adx(bars, n)),
+        2 * wilder.convergence_bars(n) + 1,
+    )
+
+
+def _mean_kernel(n):
+    def step(state, bar):
+        past = _pushed(state, bar[3], n)
+        return (np.nan if past is None else window.mean(past),)
+
+    return Kernel(
+        f"mean{n}",
+        _window_dtype(n),
+        step,
+        _window_moves,
+        n,
+        lambda p: _single(naive.sma(_columns(p)[3], n, p.gaps)),
+        n,
+    )
+
+
+def _ema_kernel(n):
+    return Kernel(
+        f"ema{n}",
+        ema.STATE,
+        lambda state, bar: (ema.step(state, bar[3], n),),
+        lambda state, _bar, gap: ema.shift(state, gap),
+        ema.warmup_bars(n),
+        lambda p: _single(naive.ema(_columns(p)[3], n, p.gaps)),
+        ema.convergence_bars(n),
     )
 
 
@@ -201,21 +304,32 @@ KERNELS = (
     _wilder_kernel(2),
     _wilder_kernel(14),
     Kernel(
-        "atr14",
-        atr.STATE,
-        lambda state, bar: (atr.step(state, bar[1], bar[2], bar[3], 14),),
-        lambda state, bar, _gap: atr.reseat(state, bar[0]),
-        atr.warmup_bars(14),
-        lambda p: _single(naive.wilder_atr(*_columns(p)[1:], 14, p.gaps, _columns(p)[0])),
-        wilder.convergence_bars(14) + 1,
+        "true_range",
+        np.dtype(BEFORE),
+        _true_range_step,
+        _before_moves,
+        2,
+        lambda p: _single(naive.true_range(*_columns(p)[1:], p.gaps, _columns(p)[0])),
+        2,
     ),
     _rsi_kernel(2),
     _rsi_kernel(5),
     _rsi_kernel(14),
-    _average_kernel("sma", sma, naive.sma, 5),
-    _average_kernel("sma", sma, naive.sma, 200),
-    _average_kernel("ema", ema, naive.ema, 8),
-    _average_kernel("ema", ema, naive.ema, 50),
+    _adx_kernel(3),
+    _adx_kernel(14),
+    _mean_kernel(5),
+    _mean_kernel(200),
+    _ema_kernel(8),
+    _ema_kernel(50),
+    Kernel(
+        "psar",
+        psar.STATE,
+        lambda state, bar: (psar.step(state, bar[1], bar[2], bar[3]),),
+        lambda state, _bar, gap: psar.shift(state, gap),
+        2,
+        _by_bars(naive_features.psar),
+        None,  # the first direction is forgotten only when both turn together
+    ),
     Kernel(
         "pivots",
         pivots.STATE,
@@ -227,12 +341,12 @@ KERNELS = (
     ),
     Kernel(
         "ring",
-        ring.STATE,
+        _window_dtype(RING),
         _ring_step,
-        lambda state, _bar, gap: ring.shift(state, gap),
-        RING_BACK,
+        _window_moves,
+        RING,
         _ring_oracle,
-        RING_BACK,
+        RING,
     ),
 )
 
@@ -251,24 +365,155 @@ def run_kernel(kernel, prices, *, cuts=()):
     return np.array(out, np.float64), state
 
 
-def run_features(prices, *, needs=None, state=None, cuts=(), on="bar"):
-    """Run `observe` (or `observe_day`) over bars; return the own features of each bar and the state."""
-    asked = np.ones(features.N_FEATURES, np.int64) if needs is None else needs
-    bars = bar_records(prices)
-    state = np.zeros(1, features.STATE) if state is None else state
-    calendar = np.zeros(1, features.CALENDAR)
-    row = np.empty(features.N_FEATURES)
-    out = np.empty((len(bars), features.N_OWN))
-    for i in range(len(bars)):
-        if i in cuts:
-            state = snapshot(state)
-        if on == "day":
-            features.observe_day(asked, state[0], bars[i])
-            out[i] = state[0]["day"]["values"]
-        else:
-            features.observe(asked, state[0], bars[i], calendar[0], row)
-            out[i] = row[: features.N_OWN]
-    return out, state
+# ---------------------------------------------------------------- features
+
+CATALOGUE = load_catalogue(load_contract_map())
+
+
+def moving_prices(seed, n, *, per_unit=4, start=5000.0, stride=20, seams=(), flats=()):
+    """Draw bars that roll at `seams` by gaps of either sign, and that stand still in `flats`."""
+    rng = np.random.default_rng(seed)
+    ticks = walk(seed, n, per_unit=per_unit, start=start, stride=stride).ticks
+    for first, last in flats:
+        ticks[first:last] = ticks[first - 1, 3]
+    for s in seams:
+        ticks[s:] += int(rng.integers(1, 20 * stride)) * int(rng.choice([-1, 1]))
+    return Prices(ticks, per_unit, tuple(seams))
+
+
+class Market(NamedTuple):
+    """Six series of BAR records: one instrument, its pair, and one that stands for all others."""
+
+    bars: np.ndarray
+    days: np.ndarray
+    pair_bars: np.ndarray
+    pair_days: np.ndarray
+    other_bars: np.ndarray
+    other_days: np.ndarray
+
+    def since(self, start_ns):
+        """Leave out what ended before an instant."""
+        return Market(*(part[part["end_ns"] > start_ns] for part in self))
+
+    def until(self, stop_ns):
+        """Leave out what ends after an instant."""
+        return Market(*(part[part["end_ns"] <= stop_ns] for part in self))
+
+
+WIDTH = 8 * 3600 * 10**9  # of a signal bar
+
+
+def market_of(seed, prices, *, per_day=1, gone=0.0, volume=True):
+    """Make a market of six price series; the others lack a share `gone` of their bars."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for i, part in enumerate(prices):
+        n = len(part.ticks)
+        end_ns = np.arange(1, n + 1) * WIDTH * (per_day if i % 2 else 1)
+        records = bar_records(part, end_ns=end_ns)
+        records["volume"] = rng.integers(0, 1000, n) * (rng.random(n) < 0.9) if volume else np.nan
+        lost = (rng.random(n) < gone) & (records["seam_ns"] == 0) & (i > 1)
+        out.append(records[~lost])
+    return Market(*out)
+
+
+class Laid(NamedTuple):
+    """What `features_many` takes of one symbol."""
+
+    bars: np.ndarray
+    days: np.ndarray
+    dates: np.ndarray
+    foreign: np.ndarray
+    day_pair: np.ndarray
+
+
+def pair_beside(own, pair):
+    """Give the pair's close at each own end, NaN without one, and its gaps since the end before."""
+    out = np.zeros((len(own), 2))
+    at = np.searchsorted(pair["end_ns"], own["end_ns"], side="right") - 1
+    out[:, 0] = at_places(pair["close"], np.where(np.isin(own["end_ns"], pair["end_ns"]), at, -1))
+    reached = np.concatenate([[0.0], np.cumsum(pair["gap"] * (pair["seam_ns"] > 0))])[at + 1]
+    out[:, 1] = np.diff(reached, prepend=0.0)
+    return out
+
+
+def seen_bars(own, other):
+    """Give at each own bar the place of the other's bar that counts there, -1 for none."""
+    at = np.searchsorted(other["end_ns"], own["end_ns"], side="right") - 1
+    return np.where(at_places(other["end_ns"], at) > own["end_ns"] - WIDTH, at, -1)
+
+
+def last_day(bars, days):
+    """Give at each bar the place of the last closed session, -1 before the first."""
+    return np.searchsorted(days["end_ns"], bars["end_ns"], side="right") - 1
+
+
+def seen_days(own, days, other):
+    """Give at each own bar the place of the other's session that counts there, -1 for none."""
+    at = np.searchsorted(other["end_ns"], own["end_ns"], side="right") - 1
+    late = at_places(other["end_ns"], at) < at_places(days["end_ns"], last_day(own, days))
+    return np.where(late, -1, at)
+
+
+def at_places(values, places):
+    """Pick rows by place, NaN where there is none."""
+    values = np.asarray(values, np.float64)
+    empty = np.full((1, *values.shape[1:]), np.nan)
+    return np.concatenate([values, empty])[places]
+
+
+def draw_dates(n, seed=0):
+    """Draw dates, the first of which are the same whatever their number."""
+    dates = np.zeros(n, CALENDAR)
+    least, stop = np.array([0, 1, 1, 1]), np.array([1440, 8, 13, 32])
+    drawn = np.random.default_rng(seed).random((n, 4)) * (stop - least) + least
+    for k, name in enumerate(CALENDAR.names):
+        dates[name] = drawn[:, k].astype(np.int64)
+    return dates
+
+
+def trace(nodes, bars, *, cuts=()):
+    """Run formulas over one side of an instrument that others read; return values and state."""
+    order, columns = wire_side(nodes)
+    rows, state = np.empty((len(bars), len(columns))), new_state(order)
+    for start, stop in itertools.pairwise(sorted({0, *cuts, len(bars)})):
+        state = snapshot(state)
+        trace_many(order, memory_of(state), bars[start:stop], columns, rows[start:stop])
+    return rows, state
+
+
+def lay(wiring, market):
+    """Lay what other instruments say beside the bars of the one that is observed."""
+    own, days = market.bars, market.days
+    foreign = np.zeros((len(own), 2 + len(wiring.lookups)))
+    foreign[:, :2] = pair_beside(own, market.pair_bars)
+    shown = [f"{'pair' if x.root == 'pair' else 'other'}_{x.side}s" for x in wiring.lookups]
+    for name in dict.fromkeys(shown):
+        series = getattr(market, name)
+        on_bar = name.endswith("bars")
+        places = seen_bars(own, series) if on_bar else seen_days(own, days, series)
+        asked = [i for i, each in enumerate(shown) if each == name]
+        values, _ = trace([wiring.lookups[i].node for i in asked], series)
+        foreign[:, [2 + i for i in asked]] = at_places(values, places)
+    return Laid(own, days, draw_dates(len(own)), foreign, pair_beside(days, market.pair_days))
+
+
+def observe(wiring, laid, *, cuts=()):
+    """Observe bars in chunks, between which the states are written to bytes and read back."""
+    graph = wiring.graph
+    states = new_state(graph.bar), new_state(graph.day)
+    rows = np.empty((len(laid.bars), len(graph.columns)))
+    seen = 0
+    for start, stop in itertools.pairwise(sorted({0, *cuts, len(rows)})):
+        states = tuple(map(snapshot, states))
+        ended = int((laid.days["end_ns"] <= laid.bars["end_ns"][stop - 1]).sum())
+        signals.features_many(
+            *(graph, *map(memory_of, states), laid.bars[start:stop], laid.days[seen:ended]),
+            *(laid.dates[start:stop], laid.foreign[start:stop], laid.day_pair[seen:ended]),
+            rows[start:stop],
+        )
+        seen = ended
+    return rows, states
 
 
 # ---------------------------------------------------------------- minutes
@@ -395,7 +640,7 @@ def build(minutes, sessions, plan, *, cuts=(), end=True, volume=True):
             *(bars, days, path, n),
         )
         assert answer == -1
-    complete = aggregate.finish(state[0], bars, days, n) if end else 1
+    complete = aggregate.finish(state[0], -(2**62), bars, days, n) if end else 1
     return Built(bars[: n[0]], days[: n[1]], path[: n[2]], int(complete), state)
 
 
@@ -430,8 +675,9 @@ def draw_params(rng):
     params = np.zeros(1, signals.PARAMS)
     row = params[0]
     for name in params.dtype.names:
-        if name.endswith(("_percent", "_atr")) and name != "needs_atr":
+        if name.endswith(("_percent", "_atr")):
             row[name] = np.nan
+    row["atr_column"] = -1
     row["ibs_low"], row["ibs_high"] = 0.0, rng.choice([0.3, 0.6, 1.0])
     row["exit_ibs_low"], row["exit_ibs_high"] = rng.choice([np.nan, 0.7]), 1.0
     row["exit_bars"] = rng.choice([0, 1, 6])
@@ -481,9 +727,12 @@ def draw_world(seed, *, n_symbols=3, max_positions=None, density=0.08, n_max=300
         signal = np.zeros(len(built.bars), signals.SIGNAL)
         closed = len(built.bars) if built.complete else len(built.bars) - 1
         signal["gate"][closed:] = signals.NOT_TRADED
+        graph = wire([formulas.IBS]).graph
+        memories = [memory_of(new_state(nodes)) for nodes in (graph.bar, graph.day)]
         signals.observe_many(
-            *(params[0], signals.new_state()[0], built.bars[:closed], built.days),
-            *(schedule, signal, np.zeros((0, features.N_FEATURES))),
+            *(params[0], graph, *memories, built.bars[:closed], built.days),
+            *(schedule, np.zeros((len(schedule), 2)), np.zeros((len(built.days), 2))),
+            *(signal, np.zeros((0, 1))),
         )
         bars = built.bars.copy()
         if not built.complete:
@@ -560,9 +809,12 @@ def digests():
         for kernel in KERNELS:
             values, state = run_kernel(kernel, prices)
             out[f"{kernel.name}/{per_unit}"] = values.tobytes() + state.tobytes()
-        for on in ("bar", "day"):
-            values, state = run_features(prices, on=on)
-            out[f"features/{on}/{per_unit}"] = values.tobytes() + state.tobytes()
+    wiring = wire(feature.node for feature in CATALOGUE.values())
+    places = [(5,), (), (9, 40), (100,), (), (270,)]
+    prices = [moving_prices(k, 330, seams=at, flats=[(60, 90)]) for k, at in enumerate(places)]
+    laid = lay(wiring, market_of(3, prices))
+    rows, states = observe(wiring, laid)
+    out["features"] = b"".join(part.tobytes() for part in (laid.foreign, rows, *states))
     sessions = draw_sessions()
     minutes = draw_minutes(5, sessions, seams=2, n_max=300)
     built = build(minutes, sessions, plan_of(15 * MINUTE_NS, with_path=True, mark_ns=5 * MINUTE_NS))

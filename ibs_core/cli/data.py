@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -9,7 +11,7 @@ import click
 from ibs_core.cli import options
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from ibs_core.contracts import ContractMap
 
 __all__ = ["data"]
 
@@ -124,24 +126,44 @@ def rolls(
 
 
 @data.command()
+@options.config_files
 @options.as_json
 @options.quiet
-def features(*, json_: bool, quiet: bool) -> None:
+def features(*, config: tuple[Path, ...], json_: bool, quiet: bool) -> None:
     """List every feature that a filter can name."""
-    from ibs_core.kernels.features import REGISTRY
+    from ibs_core.config import load_settings
+    from ibs_core.contracts import load_contract_map
 
+    contract_map = load_settings(config).contract_map
+    contracts = load_contract_map(Path(contract_map) if contract_map else None)
+    _list_features(contracts, json_=json_, quiet=quiet)
+
+
+def _list_features(contracts: ContractMap, *, json_: bool, quiet: bool) -> None:
+    from ibs_core.catalogue import load_catalogue
+
+    units = {"bar": "bars", "day": "sessions", "cal": "bars"}
     rows = [
         {
             "name": each.name,
             "formula": each.formula,
+            "unit": each.unit,
+            "low": each.low if math.isfinite(each.low) else None,
+            "high": each.high if math.isfinite(each.high) else None,
+            "missing": each.missing,
+            "of": units[each.side],
             "warmup": each.warmup,
-            "of": "sessions" if each.daily else "bars",
+            "full": each.full,
+            "settles": each.settles,
+            "for_models": each.for_models,
         }
-        for each in REGISTRY
+        for each in load_catalogue(contracts).values()
     ]
     if json_:
         options.say_json(rows)
-        return
-    width = max(len(str(row["name"])) for row in rows)
-    for row in rows if not quiet else []:
-        click.echo(f"{row['name']:<{width}}  {row['warmup']:>3} {row['of']:<8}  {row['formula']}")
+    elif not quiet:
+        width = max(len(str(row["name"])) for row in rows)
+        click.echo(f"{'name':<{width}}  first  full  of        formula")
+        for row in rows:
+            counts = f"{row['warmup']:>5}  {row['full']:>4}  {row['of']:<8}"
+            click.echo(f"{row['name']:<{width}}  {counts}  {row['formula']}")

@@ -307,29 +307,33 @@ def step(
 
 
 @jit
-def finish(state: Record, bars: Records, days: Records, n: Ints) -> int:
-    """Hand over the bar in progress when the data end.
+def finish(state: Record, now_ns: int, bars: Records, days: Records, n: Ints) -> int:
+    """Hand over the bars in progress when the data end.
 
     Parameters
     ----------
     state : STATE
-    bars, days : (capacity,) BAR, the last bar is appended
+    now_ns : int64, every bar that ended by then is closed; at least the end of the last minute counts
+    bars, days : (capacity,) BAR, the last bars are appended
     n : (3,) int64, counts of bars, days and path minutes written so far
 
     Returns
     -------
     int64
-        1 when the data reach the end of that bar, 0 when they stop inside it: it is then not closed
-        and its session bar is not handed over.
+        1 when the last bar is closed, 0 when the data stop inside it: it is handed over all the same, its
+        session bar is not.
     """
     if state["has_bar"] == 0:
         return 1
     width_ns = state["base_ns"] if state["base_ns"] < NEVER else MINUTE_NS
-    if state["minute_ns"] + width_ns >= state["bar"]["end_ns"]:
-        _emit_bar(state, bars, days, n)
-        return 1
-    state["bar"]["path_stop"] = state["n_path"]
-    bars[n[0]] = state["bar"]
-    n[0] += 1
-    state["has_bar"] = 0
-    return 0
+    now_ns = max(now_ns, state["minute_ns"] + width_ns)
+    if now_ns < state["bar"]["end_ns"]:
+        state["bar"]["path_stop"] = state["n_path"]
+        bars[n[0]] = state["bar"]
+        n[0] += 1
+        state["has_bar"] = 0
+        return 0
+    _emit_bar(state, bars, days, n)
+    if state["has_day"] == 1 and now_ns >= state["close_ns"]:
+        _emit_day(state, days, n)
+    return 1

@@ -1,51 +1,51 @@
-"""A window of the last values, of fixed capacity.
+"""The last values of a series, of fixed capacity, always readable as one contiguous window.
 
-Statistics over a window are recomputed from it, oldest first. No running sums: they drift, and never
-equal those of a stream that started later.
+Every value is written twice, one capacity apart, so that the newest ``n`` stand in order whatever the
+count. Statistics over a window are recomputed from it. No running sums: they drift, and never equal those
+of a stream that started later.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ibs_core.bars import Record
+from ibs_core.bars import Floats
 from ibs_core.kernels._jit import jit
 
-__all__ = ["CAPACITY", "STATE", "back", "canonical", "push", "shift"]
-
-CAPACITY = 512
-
-STATE = np.dtype([("count", "i8"), ("values", "f8", (CAPACITY,))])
-"""``count`` values were pushed in all; the last ``min(count, CAPACITY)`` are kept."""
+__all__ = ["canonical", "last", "push", "shift"]
 
 
 @jit
-def push(state: Record, value: float) -> None:
-    """Append one value, forgetting the oldest beyond the capacity.
+def push(ring: Floats, count: int, value: float) -> None:
+    """Write the next value, forgetting the oldest beyond the capacity.
 
     Parameters
     ----------
-    state : STATE
+    ring : (2 * capacity,) float64
+    count : int64 >= 0, values pushed before
     value : float64
     """
-    state["values"][state["count"] % CAPACITY] = value
-    state["count"] += 1
+    capacity = len(ring) // 2
+    ring[count % capacity] = value
+    ring[count % capacity + capacity] = value
 
 
 @jit
-def back(state: Record, n_back: int) -> float:
-    """Read a value by its age.
+def last(ring: Floats, count: int, n: int) -> Floats:
+    """Return the newest values.
 
     Parameters
     ----------
-    state : STATE
-    n_back : int64, 0 (newest) <= n_back < min(count, CAPACITY)
+    ring : (2 * capacity,) float64
+    count : int64, values pushed so far
+    n : int64, 0 <= n <= min(count, capacity)
 
     Returns
     -------
-    float64
+    (n,) float64, a view, oldest first
     """
-    return state["values"][(state["count"] - 1 - n_back) % CAPACITY]
+    stop = (count - 1) % (len(ring) // 2) + len(ring) // 2 + 1
+    return ring[stop - n : stop]
 
 
 @jit
@@ -67,13 +67,20 @@ def canonical(price: float) -> float:
 
 
 @jit
-def shift(state: Record, gap: float) -> None:
-    """Move every remembered price level by a roll gap.
+def shift(ring: Floats, count: int, gap: float, on_grid: int) -> None:
+    """Move every remembered level by a roll gap.
 
     Parameters
     ----------
-    state : STATE
+    ring : (2 * capacity,) float64
+    count : int64, values pushed so far
     gap : float64, price units
+    on_grid : int64, 1 when the levels are prices of the 1e-9 grid, on which they stay
     """
-    for i in range(min(state["count"], CAPACITY)):
-        state["values"][i] = canonical(state["values"][i] + gap)
+    capacity = len(ring) // 2
+    for i in range(min(count, capacity)):
+        moved = ring[i] + gap
+        if on_grid == 1:
+            moved = canonical(moved)
+        ring[i] = moved
+        ring[i + capacity] = moved

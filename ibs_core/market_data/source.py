@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import polars as pl
 
@@ -30,7 +30,31 @@ if TYPE_CHECKING:
 
     from ibs_core.contracts import ContractMap
 
-__all__ = ["BarSource", "open_bars"]
+__all__ = ["BarSource", "MinuteSource", "open_bars"]
+
+
+class MinuteSource(Protocol):
+    """Whatever gives minute bars run by run: files, or bars held in memory."""
+
+    @property
+    def until_ns(self) -> int | None:
+        """The instant at which the data are looked at; None: when they end."""
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """Roots found, in the order of the contract map."""
+
+    @property
+    def feeds(self) -> tuple[str, ...]:
+        """Reference feeds found."""
+
+    def stream(
+        self, roots: Sequence[str] | None = None, *, volume: bool = False
+    ) -> Iterator[MinuteRun]:
+        """Yield runs in order; a run that does not continue is marked ``irregular``."""
+
+    def load(self, root: str, *, strict: bool = False) -> tuple[list[MinuteRun], Repairs]:
+        """Return one root's bars sorted and repaired."""
 
 
 def open_bars(paths: Sequence[Path | str], contracts: ContractMap) -> BarSource:
@@ -98,6 +122,11 @@ class BarSource:
         self._roots: tuple[str, ...] | None = None
 
     @property
+    def until_ns(self) -> int | None:
+        """The instant at which the data are looked at; None: when they end."""
+        return None
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """Paths in the order in which they are read."""
         return tuple(file.path for file in self._files)
@@ -134,6 +163,13 @@ class BarSource:
                 found |= {listings[0].root} if listings else set()
         return self._set_roots(found)
 
+    @property
+    def feeds(self) -> tuple[str, ...]:
+        """Reference feeds found; before a whole ``stream()`` it costs what `roots` does."""
+        assert self.roots is not None
+        seen = self._symbols.asked | self.skipped.keys()
+        return tuple(name for name in self._contracts.reference_feeds if name in seen)
+
     def digest(self) -> str:
         """Return a SHA-256 over the files' names and contents.
 
@@ -166,9 +202,10 @@ class BarSource:
         EnvironmentFault
             A file ends early.
         """
-        wanted = (
-            None if roots is None else frozenset(self._contracts.get(root).root for root in roots)
-        )
+        wanted = None
+        if roots is not None:
+            wanted = frozenset(self._contracts.readable(root).root for root in roots)
+            self._ask(wanted)
         where = None if wanted is None else in_roots(sorted(wanted))
         threads: dict[str, _Thread] = {}
         for file in self._files:
@@ -206,7 +243,8 @@ class BarSource:
         EnvironmentFault
             A file is unreadable or cut.
         """
-        contract = self._contracts.get(root)
+        contract = self._contracts.readable(root)
+        self._ask({root})
         rows = collect(self._files, self._symbols, root)
         if rows.table.height == 0:
             raise self.no_bars({root})
@@ -238,7 +276,7 @@ class BarSource:
         thread = threads.setdefault(listing.root, _Thread())
         if thread.irregular:
             return None
-        contract = self._contracts.get(listing.root)
+        contract = self._contracts.readable(listing.root)
         if thread.units_checked_in is not file:
             check_units(part, contract, file)
             thread.units_checked_in = file
@@ -252,6 +290,13 @@ class BarSource:
         return run_of(
             part, listing.root, listing.instrument, contract_id, irregular=thread.irregular
         )
+
+    def _ask(self, roots: AbstractSet[str]) -> None:
+        """Read reference feeds like roots from now on."""
+        feeds = roots & self._contracts.reference_feeds.keys()
+        self._symbols.asked |= feeds
+        for feed in feeds:
+            self._symbols.skipped.pop(feed, None)
 
     def _set_roots(self, found: AbstractSet[str]) -> tuple[str, ...]:
         self._roots = tuple(root for root in self._contracts.contracts if root in found)

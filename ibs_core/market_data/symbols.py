@@ -6,10 +6,11 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ibs_core.contracts import ContractMap, resolve_code
+from ibs_core.contract_codes import resolve_code
 from ibs_core.errors import DataError
 
 if TYPE_CHECKING:
+    from ibs_core.contracts import ContractMap
     from ibs_core.market_data.files import BarFile
 
 __all__ = ["Listing", "Symbols"]
@@ -48,10 +49,13 @@ class Symbols:
     contracts : ContractMap
     skipped : dict of str to str
         Symbol -> why its rows are not bars of a root.
+    asked : set of str
+        Reference feeds that are read; the others are left out.
     """
 
     contracts: ContractMap
     skipped: dict[str, str] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)
 
     def read(
         self, file: BarFile, symbol: str | None, number: int | None, first_ns: int, last_ns: int
@@ -71,7 +75,7 @@ class Symbols:
         Returns
         -------
         tuple of Listing, or None
-            None for a reference feed and for a spread of a vendor's parent download.
+            None for a reference feed that is not asked for and for a spread of a vendor's parent download.
 
         Raises
         ------
@@ -89,15 +93,19 @@ class Symbols:
             )
         if self._left_out(file, symbol):
             return None
+        if symbol in self.asked:
+            return (Listing(symbol, symbol),) * 2
         first = self._listing(file, symbol, number, first_ns)
         one_digit = first.expiry is not None and not symbol.strip()[-2:].isdigit()
         return first, self._listing(file, symbol, number, last_ns) if one_digit else first
 
     def _left_out(self, file: BarFile, symbol: str) -> bool:
+        if symbol in self.asked:
+            return False
         if symbol in self.skipped:
             return True
         if symbol in self.contracts.reference_feeds:
-            self.skipped[symbol] = "reference feed, never traded"
+            self.skipped[symbol] = "reference feed, read by no feature asked for"
         elif file.from_vendor and _COMBINATION.search(symbol):
             self.skipped[symbol] = "spread or other combination, not a contract"
         return symbol in self.skipped

@@ -1,0 +1,217 @@
+"""The feature table of any data: a row for each closed signal bar, known at the bar's end."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from ibs_core.bars import TIMEFRAMES_NS
+from ibs_core.catalogue import load_catalogue, resolve
+from ibs_core.feeds import lay_beside
+from ibs_core.reading import Key, feed_of, read_feeds
+from ibs_core.schedule import calendar_of
+from ibs_core.signals import features_many
+from ibs_core.universe import Universe
+from ibs_core.wiring import Lookup, memory_of, new_state, wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from ibs_core.bars import Floats
+    from ibs_core.catalogue import Feature
+    from ibs_core.config import Settings
+    from ibs_core.contracts import Contract, ContractMap
+    from ibs_core.feeds import Feed
+    from ibs_core.market_data import MinuteSource
+    from ibs_core.series import Series
+    from ibs_core.universe import Instrument
+
+__all__ = ["FeatureTable", "served", "tabulate"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureTable:
+    """One symbol's features.
+
+    Attributes
+    ----------
+    root : str
+    series : Series
+    instrument : Instrument
+    names : tuple of str
+    rows : (n_bars, n_names) float64
+        NaN where missing.
+    """
+
+    root: str
+    series: Series
+    instrument: Instrument
+    names: tuple[str, ...]
+    rows: Floats
+
+    def frame(self) -> pl.DataFrame:
+        """Return the table with its times.
+
+        Returns
+        -------
+        polars.DataFrame
+            ``symbol``, ``instrument``, ``ts_event`` (the bar's start), ``known_at`` (its end), ``session``
+            (trade date), then a column for each feature; missing values are null.
+        """
+        bars = self.series.closed
+        dates = self.instrument.sessions.trade_date[bars["session"]].astype("datetime64[D]")
+        names = np.array(self.series.instruments)[np.cumsum(bars["seam_ns"] > 0)]
+        utc = pl.Datetime("ns", "UTC")
+        keys = pl.DataFrame(
+            {
+                "symbol": pl.Series([self.root]).new_from_index(0, len(bars)),
+                "instrument": pl.Series(names.tolist(), dtype=pl.String),
+                "ts_event": pl.Series(bars["start_ns"]).cast(utc),
+                "known_at": pl.Series(bars["end_ns"]).cast(utc),
+                "session": pl.Series(dates),
+            },
+        )
+        values = pl.from_numpy(self.rows, schema=list(self.names)).fill_nan(None)
+        return keys.hstack(values)
+
+
+def served(contracts: ContractMap, roots: Sequence[str], feeds: Sequence[str]) -> list[str]:
+    """Name every feature that data can serve.
+
+    Parameters
+    ----------
+    contracts : ContractMap
+    roots, feeds : sequence of str
+        Roots and reference feeds of which there are bars.
+
+    Returns
+    -------
+    list of str
+        In catalogue order; features of the pair count when any root has its pair in the data.
+    """
+    present = {*roots, *feeds}
+    if any(contracts.get(root).pair in present for root in roots):
+        present.add("pair")
+    catalogue = load_catalogue(contracts)
+    return [name for name, each in catalogue.items() if wire([each.node]).feeds <= present]
+
+
+def tabulate(
+    source: MinuteSource,
+    settings: Settings,
+    contracts: ContractMap,
+    *,
+    roots: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+    progress: Callable[[str, int], None] | None = None,
+) -> Iterator[FeatureTable]:
+    """Compute features of every closed signal bar.
+
+    Parameters
+    ----------
+    source : MinuteSource
+    settings : Settings
+        Its strategies give the width of each symbol's signal bar.
+    contracts : ContractMap
+    roots : sequence of str, optional
+        Default: all that the data hold.
+    names : sequence of str, optional
+        Canonical names; default: all that the data can serve.
+    progress : callable, optional
+        Called with a root and the number of its minutes just read.
+
+    Yields
+    ------
+    FeatureTable
+        One a symbol, in contract-map order.
+
+    Raises
+    ------
+    ConfigError, DataError, EnvironmentFault
+    """
+    present = frozenset({*source.roots, *source.feeds})
+    chosen = names or served(contracts, source.roots, source.feeds)
+    features = [resolve(name, contracts, where="--features") for name in chosen]
+    universe = Universe(settings, contracts, start=None, end=None)
+    plans = [
+        _Plan(
+            contracts.get(root),
+            TIMEFRAMES_NS[settings.strategy_of(root).signal_bar],
+            features,
+            present,
+        )
+        for root in roots or source.roots
+    ]
+    series = read_feeds(
+        source,
+        universe,
+        frozenset().union(*(plan.keys.values() for plan in plans)),
+        volume=any(plan.wiring.reads_volume for plan in plans),
+        progress=progress,
+    )
+    feeds = {key: feed_of(item, universe.instrument(key.root)) for key, item in series.items()}
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # the kernels hold no lock
+        list(pool.map(lambda key: feeds[key].compute(_lookups(plans, key)), feeds))
+        yield from pool.map(lambda plan: plan.table(series, feeds, universe), plans)
+
+
+class _Plan:
+    """What one symbol's table is made of.
+
+    Parameters
+    ----------
+    contract : Contract
+    tf_ns : int
+    features : sequence of Feature
+        The columns; those that the data cannot serve for this symbol stay empty.
+    present : frozenset of str
+        Roots and feeds of which there are bars.
+    """
+
+    def __init__(
+        self, contract: Contract, tf_ns: int, features: Sequence[Feature], present: frozenset[str]
+    ) -> None:
+        pair = {"pair"} if contract.pair in present else set()
+        can = [wire([each.node]).feeds <= present | pair for each in features]
+        self.names = tuple(each.name for each in features)
+        self.columns = np.flatnonzero(can)
+        self.wiring = wire(each.node for each, serves in zip(features, can, strict=True) if serves)
+        self.own = Key(contract.root, tf_ns)
+        self.keys = {"own": self.own} | {
+            name: Key(str(contract.pair) if name == "pair" else name, tf_ns)
+            for name in self.wiring.feeds
+        }
+
+    def table(
+        self, series: Mapping[Key, Series], feeds: Mapping[Key, Feed], universe: Universe
+    ) -> FeatureTable:
+        """Compute the table of one symbol."""
+        own, graph = feeds[self.own], self.wiring.graph
+        instrument = universe.instrument(self.own.root)
+        others = {name: feeds[key] for name, key in self.keys.items()}
+        beside = lay_beside(self.wiring, own, others, self.own.tf_ns)
+        found = np.empty((len(own.bars), len(self.columns)))
+        features_many(
+            graph,
+            memory_of(new_state(graph.bar)),
+            memory_of(new_state(graph.day)),
+            own.bars,
+            own.days,
+            calendar_of(own.bars, instrument.sessions),
+            beside.foreign,
+            beside.day_pair,
+            found,
+        )
+        rows = np.full((len(own.bars), len(self.names)), np.nan)
+        rows[:, self.columns] = found
+        return FeatureTable(self.own.root, series[self.own], instrument, self.names, rows)
+
+
+def _lookups(plans: Sequence[_Plan], key: Key) -> list[Lookup]:
+    """List what is read of one feed."""
+    return [each for plan in plans for each in plan.wiring.lookups if plan.keys[each.root] == key]

@@ -1,0 +1,204 @@
+"""What other instruments say at the boundaries of one: arrays laid beside its bars.
+
+Integer comparisons of instants that were known at the boundary, so one bar live gives the same bits as a
+year in a back-test.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ibs_core.kernels.graph import trace_many
+from ibs_core.wiring import Lookup, Wiring, memory_of, new_state, wire_side
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ibs_core.bars import Floats, Ints, Records
+    from ibs_core.formulas import Node
+
+__all__ = ["Beside", "Feed", "lay_beside", "newest_bar", "newest_session"]
+
+
+class Feed:
+    """One instrument that others read, with bars of their width.
+
+    Parameters
+    ----------
+    bars, days : (n,) BAR
+        Closed signal bars and session bars, in order.
+    dates : (n_days,) int64
+        Trade dates of the sessions, days since 1970-01-01.
+    """
+
+    def __init__(self, bars: Records, days: Records, dates: Ints) -> None:
+        self.bars, self.days, self.dates = bars, days, dates
+        self._values: dict[tuple[str, Node], Floats] = {}
+
+    def compute(self, lookups: Sequence[Lookup]) -> None:
+        """Evaluate what is read of this instrument, each side in one pass.
+
+        Parameters
+        ----------
+        lookups : sequence of Lookup
+        """
+        for side, bars in (("bar", self.bars), ("day", self.days)):
+            wanted = dict.fromkeys(each.node for each in lookups if each.side == side)
+            new = [node for node in wanted if (side, node) not in self._values]
+            if not new:
+                continue
+            nodes, columns = wire_side(new)
+            rows = np.empty((len(bars), len(new)))
+            trace_many(nodes, memory_of(new_state(nodes)), bars, columns, rows)
+            self._values |= {(side, node): rows[:, k] for k, node in enumerate(new)}
+
+    def read(self, lookup: Lookup) -> Floats:
+        """Return the values of one formula, one a bar of its side.
+
+        Parameters
+        ----------
+        lookup : Lookup
+            One of those computed.
+
+        Returns
+        -------
+        (n,) float64
+        """
+        return self._values[lookup.side, lookup.node]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Beside:
+    """Arrays beside the bars of one symbol.
+
+    Attributes
+    ----------
+    foreign : (n_bars, 2 + n_lookups) float64
+        The pair's close and its roll gaps since the bar before, then the lookups.
+    day_pair : (n_days, 2) float64
+        The pair's close of the same session and its roll gaps since the session before.
+    cold : (n_bars,) int64
+        1 where an instrument that is read has not filled its windows.
+    """
+
+    foreign: Floats
+    day_pair: Floats
+    cold: Ints
+
+
+def newest_bar(ends: Ints, other_ends: Ints, tf_ns: int) -> tuple[Ints, Ints]:
+    """Find the other instrument's bar that counts at each boundary.
+
+    Parameters
+    ----------
+    ends : (n,) int64, UTC ns
+        Ends of the own bars.
+    other_ends : (m,) int64, UTC ns
+        Ends of the other's, in order.
+    tf_ns : int
+        Width of a bar.
+
+    Returns
+    -------
+    newest : (n,) int64
+        The last that ended at or before the boundary, -1 when there is none.
+    fresh : (n,) int64
+        The same, -1 also when it ended a whole width before or earlier.
+    """
+    newest = np.searchsorted(other_ends, ends, side="right") - 1
+    ended = other_ends[np.maximum(newest, 0)] if len(other_ends) else np.zeros(len(ends), np.int64)
+    return newest, np.where((newest >= 0) & (ends - ended < tf_ns), newest, -1)
+
+
+def newest_session(
+    ends: Ints,
+    own_dates: Ints,
+    other_ends: Ints,
+    other_dates: Ints,
+) -> tuple[Ints, Ints]:
+    """Find the other instrument's session that counts at each boundary.
+
+    Parameters
+    ----------
+    ends : (n,) int64, UTC ns
+        Decision times.
+    own_dates : (n,) int64
+        Trade date of the own last closed session at each, before every date when there is none.
+    other_ends, other_dates : (m,) int64
+        Closes and trade dates of the other's sessions, in order.
+
+    Returns
+    -------
+    newest : (n,) int64
+        The last that closed at or before the decision, -1 when there is none.
+    fresh : (n,) int64
+        The same, -1 also when it is of an earlier date than the own last session.
+    """
+    newest = np.searchsorted(other_ends, ends, side="right") - 1
+    dates = other_dates[np.maximum(newest, 0)] if len(other_ends) else np.zeros(len(ends), np.int64)
+    return newest, np.where((newest >= 0) & (dates >= own_dates), newest, -1)
+
+
+def lay_beside(
+    wiring: Wiring,
+    own: Feed,
+    others: Mapping[str, Feed],
+    tf_ns: int,
+) -> Beside:
+    """Look up everything that a symbol's graph reads of other instruments.
+
+    Parameters
+    ----------
+    wiring : Wiring
+    own : Feed
+        The symbol's own bars.
+    others : Mapping of str to Feed
+        By root, those of ``wiring.feeds``; ``pair`` is the pair. What is read of them is computed.
+    tf_ns : int
+        Width of a signal bar.
+
+    Returns
+    -------
+    Beside
+    """
+    ends, day_ends = own.bars["end_ns"], own.days["end_ns"]
+    foreign = np.full((len(ends), 2 + len(wiring.lookups)), np.nan)
+    day_pair = np.full((len(day_ends), 2), np.nan)
+    cold = np.zeros(len(ends), np.int64)
+    foreign[:, 1] = day_pair[:, 1] = 0.0
+    last = np.searchsorted(day_ends, ends, side="right") - 1
+    own_dates = np.append(own.dates, np.iinfo(np.int64).min)[last]
+    for k, lookup in enumerate(wiring.lookups):
+        other = others[lookup.root]
+        if lookup.side == "bar":
+            newest, fresh = newest_bar(ends, other.bars["end_ns"], tf_ns)
+        else:
+            newest, fresh = newest_session(ends, own_dates, other.days["end_ns"], other.dates)
+        other.compute([each for each in wiring.lookups if each.root == lookup.root])
+        foreign[:, 2 + k] = _taken(other.read(lookup), fresh)
+        cold |= newest + 1 < lookup.node.full
+    if "bar" in wiring.pair_on:
+        pair = others["pair"].bars
+        newest, fresh = newest_bar(ends, pair["end_ns"], tf_ns)
+        foreign[:, 0], foreign[:, 1] = _taken(pair["close"], fresh), _gaps(pair["gap"], newest)
+    if "day" in wiring.pair_on:
+        other = others["pair"]
+        found = newest_session(day_ends, own.dates, other.days["end_ns"], other.dates)
+        day_pair[:, 0] = _taken(other.days["close"], found[1])
+        day_pair[:, 1] = _gaps(other.days["gap"], found[0])
+    return Beside(foreign, day_pair, cold)
+
+
+def _taken(values: Floats, place: Ints) -> Floats:
+    """Return the values at places, NaN at -1."""
+    return np.append(values, np.nan)[place]
+
+
+def _gaps(gaps: Floats, newest: Ints) -> Floats:
+    """Sum the roll gaps since the bar before, on the price grid."""
+    total = np.concatenate([[0.0], np.cumsum(gaps)])[newest + 1]
+    since = np.diff(total, prepend=total[:1])
+    return np.rint(since * 1e9) / 1e9
