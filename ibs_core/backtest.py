@@ -5,7 +5,7 @@ Only bars of the signal timeframe are ever held; the minutes stream past.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from ibs_core.bars import Ints
     from ibs_core.config import Settings
     from ibs_core.contracts import ContractMap
     from ibs_core.feeds import Feed
@@ -49,6 +50,7 @@ class Traded:
     symbols : sequence
         What was fixed before any bar, in contract-map order.
     series : sequence of Series
+    schedules : sequence of (n_bars,) SCHEDULE
     signals : sequence of (n_bars,) SIGNAL
     lines : sequence of Line
     trade_records : (n_trades,) TRADE
@@ -59,6 +61,7 @@ class Traded:
 
     symbols: Sequence[Symbol]
     series: Sequence[Series]
+    schedules: Sequence[Records]
     signals: Sequence[Records]
     lines: Sequence[Line]
     trade_records: Records
@@ -79,6 +82,7 @@ def trade(
     start: date | None = None,
     end: date | None = None,
     strict: bool = False,
+    seams: Mapping[str, Ints] | None = None,
     progress: Callable[[str, int], None] | None = None,
 ) -> Traded:
     """Replay bars into trades: everything up to the trade table.
@@ -94,6 +98,8 @@ def trade(
         Session dates traded, both included. Earlier bars are observed, later ones not read.
     strict : bool
         Refuse data that would be repaired.
+    seams : Mapping of str to (n_seams,) int64, UTC ns, optional
+        Roll instants by root where a roll table knows more than the data; default: those of the data.
     progress : callable, optional
         Called with a symbol and the number of its minutes just read.
 
@@ -122,6 +128,11 @@ def trade(
         strict=strict,
         progress=progress,
     )
+    if seams is not None:
+        series = {
+            key: replace(item, seams=seams.get(key.root, item.seams))
+            for key, item in series.items()
+        }
     found = [root for root in contracts.contracts if root in (wanted or source.roots)]
     traded = [universe.get(root) for root in found]
     ordered = [series[Key(symbol.root, symbol.rule.tf_ns)] for symbol in traded]
@@ -176,8 +187,8 @@ def _decide(
         n,
     )
     lines = [_line(symbol, item, settings) for symbol, item in zip(traded, series, strict=True)]
-    found = np.split(seen, stops[:-1])
-    return Traded(traded, series, found, lines, trades[: n[0]], decisions[: n[1]], book)
+    known, found = (np.split(records, stops[:-1]) for records in (schedule, seen))
+    return Traded(traded, series, known, found, lines, trades[: n[0]], decisions[: n[1]], book)
 
 
 def _observe(

@@ -78,7 +78,7 @@ def _number(value: object) -> object:
 
 
 def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
-    if pair[0] > pair[1]:
+    if not pair[0] <= pair[1]:  # also where an end is NaN
         raise ValueError("expected [low, high] with low <= high")
     return pair
 
@@ -128,6 +128,8 @@ Duration = Annotated[int, BeforeValidator(_duration_ns), PlainSerializer(_durati
 Clock = Annotated[int, BeforeValidator(_clock_minute), PlainSerializer(_clock_text)]
 Number = Annotated[float, BeforeValidator(_number)]
 Band = Annotated[tuple[Number, Number], AfterValidator(_ordered)]
+Open = Annotated[float, Field(allow_inf_nan=True), BeforeValidator(_number)]
+OpenBand = Annotated[tuple[Open, Open], AfterValidator(_ordered)]
 UnitBand = Annotated[Band, AfterValidator(_unit)]
 Window = Annotated[tuple[Clock, Clock], AfterValidator(_window)]
 Percent = Annotated[Number, Field(gt=0, lt=100)]
@@ -202,7 +204,7 @@ class Members(_Frozen):
 
 
 Filter = Annotated[
-    Annotated[Members, Tag("a set")] | Annotated[Band, Tag("a range")],
+    Annotated[Members, Tag("a set")] | Annotated[OpenBand, Tag("a range")],
     Discriminator(
         _filter_form,
         custom_error_type="filter",

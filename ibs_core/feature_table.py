@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
+import ibs_core
 from ibs_core.bars import TIMEFRAMES_NS
 from ibs_core.catalogue import load_catalogue, resolve
 from ibs_core.feeds import lay_beside
+from ibs_core.parquet_file import environment, join_parquet, marks_of
 from ibs_core.reading import Key, feed_of, read_feeds
 from ibs_core.schedule import calendar_of
 from ibs_core.signals import features_many
@@ -20,7 +22,8 @@ from ibs_core.universe import Universe
 from ibs_core.wiring import Lookup, memory_of, new_state, wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from ibs_core.bars import Floats
     from ibs_core.catalogue import Feature
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
     from ibs_core.series import Series
     from ibs_core.universe import Instrument
 
-__all__ = ["FeatureTable", "served", "tabulate"]
+__all__ = ["FeatureTable", "evaluate", "served", "tabulate"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,9 +137,36 @@ def tabulate(
     ------
     ConfigError, DataError, EnvironmentFault
     """
-    present = frozenset({*source.roots, *source.feeds})
     chosen = names or served(contracts, source.roots, source.feeds)
-    features = [resolve(name, contracts, where="--features") for name in chosen]
+    features = [resolve(name, contracts, where="--features") for name in dict.fromkeys(chosen)]
+    yield from evaluate(source, settings, contracts, features, roots=roots, progress=progress)
+
+
+def evaluate(
+    source: MinuteSource,
+    settings: Settings,
+    contracts: ContractMap,
+    features: Sequence[Feature],
+    *,
+    roots: Sequence[str] | None = None,
+    progress: Callable[[str, int], None] | None = None,
+) -> Iterator[FeatureTable]:
+    """Compute given features, in the catalogue or not, of every closed signal bar.
+
+    Parameters
+    ----------
+    source : MinuteSource
+    settings : Settings
+    contracts : ContractMap
+    features : sequence of Feature
+    roots : sequence of str, optional
+    progress : callable, optional
+
+    Yields
+    ------
+    FeatureTable
+    """
+    present = frozenset({*source.roots, *source.feeds})
     universe = Universe(settings, contracts, start=None, end=None)
     plans = [
         _Plan(
@@ -158,6 +188,43 @@ def tabulate(
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # the kernels hold no lock
         list(pool.map(lambda key: feeds[key].compute(_lookups(plans, key)), feeds))
         yield from pool.map(lambda plan: plan.table(series, feeds, universe), plans)
+
+
+def write_table(tables: Iterable[FeatureTable], out: Path, files: Sequence[Path]) -> dict[str, Any]:
+    """Write feature tables into one Parquet file, whole or not at all.
+
+    Parameters
+    ----------
+    tables : iterable of FeatureTable
+    out : Path
+    files : sequence of Path
+        The bars that they come from: the table of generated bars says that it is.
+
+    Returns
+    -------
+    dict
+        ``out``, ``rows``, ``features``, ``symbols``, ``generated_data``: JSON values.
+
+    Raises
+    ------
+    EnvironmentFault
+    """
+    marks = {"ibs.version": ibs_core.__version__}
+    if any(marks_of(path).get("ibs.generated") == "true" for path in files):
+        marks["ibs.generated"] = "true"
+    facts: dict[str, Any] = {"out": str(out), "rows": 0, "features": 0, "symbols": []}
+
+    def frames() -> Iterator[pl.DataFrame]:
+        for table in tables:
+            facts["rows"] += len(table.rows)
+            facts["features"] = len(table.names)
+            facts["symbols"].append(table.root)
+            yield table.frame()
+
+    with environment("feature table", out, "check the path, its permissions and the free space"):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        join_parquet(frames(), out, marks)
+    return facts | {"generated_data": "ibs.generated" in marks}
 
 
 class _Plan:

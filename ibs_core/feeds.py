@@ -7,6 +7,7 @@ year in a back-test.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,6 +37,7 @@ class Feed:
 
     def __init__(self, bars: Records, days: Records, dates: Ints) -> None:
         self.bars, self.days, self.dates = bars, days, dates
+        self.ends = {side: own["end_ns"].copy() for side, own in (("bar", bars), ("day", days))}
         self._values: dict[tuple[str, Node], Floats] = {}
 
     def compute(self, lookups: Sequence[Lookup]) -> None:
@@ -55,19 +57,24 @@ class Feed:
             trace_many(nodes, memory_of(new_state(nodes)), bars, columns, rows)
             self._values |= {(side, node): rows[:, k] for k, node in enumerate(new)}
 
-    def read(self, lookup: Lookup) -> Floats:
-        """Return the values of one formula, one a bar of its side.
+    def read(self, side: str, nodes: Sequence[Node]) -> Floats:
+        """Return the values of formulas that were computed.
 
         Parameters
         ----------
-        lookup : Lookup
-            One of those computed.
+        side : {"bar", "day"}
+        nodes : sequence of Node
 
         Returns
         -------
-        (n,) float64
+        (n + 1, n_nodes) float64
+            A row a bar of the side; the last is NaN, so that place -1 means none.
         """
-        return self._values[lookup.side, lookup.node]
+        n = len(self.bars if side == "bar" else self.days)
+        block = np.full((n + 1, len(nodes)), np.nan)
+        for k, node in enumerate(nodes):
+            block[:n, k] = self._values[side, node]
+        return block
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,32 +171,35 @@ def lay_beside(
     -------
     Beside
     """
-    ends, day_ends = own.bars["end_ns"], own.days["end_ns"]
-    foreign = np.full((len(ends), 2 + len(wiring.lookups)), np.nan)
+    ends, day_ends = own.ends["bar"], own.ends["day"]
+    pair = np.full((len(ends), 2), np.nan)
     day_pair = np.full((len(day_ends), 2), np.nan)
+    pair[:, 1] = day_pair[:, 1] = 0.0
     cold = np.zeros(len(ends), np.int64)
-    foreign[:, 1] = day_pair[:, 1] = 0.0
-    last = np.searchsorted(day_ends, ends, side="right") - 1
-    own_dates = np.append(own.dates, np.iinfo(np.int64).min)[last]
-    for k, lookup in enumerate(wiring.lookups):
-        other = others[lookup.root]
-        if lookup.side == "bar":
-            newest, fresh = newest_bar(ends, other.bars["end_ns"], tf_ns)
+    own_dates = np.append(own.dates, np.iinfo(np.int64).min)[
+        np.searchsorted(day_ends, ends, side="right") - 1
+    ]
+    parts = [pair]
+    for (root, side), lookups in groupby(wiring.lookups, lambda each: (each.root, each.side)):
+        other, nodes = others[root], [each.node for each in lookups]
+        other.compute(wiring.lookups_of(root))
+        if side == "bar":
+            newest, fresh = newest_bar(ends, other.ends["bar"], tf_ns)
         else:
-            newest, fresh = newest_session(ends, own_dates, other.days["end_ns"], other.dates)
-        other.compute([each for each in wiring.lookups if each.root == lookup.root])
-        foreign[:, 2 + k] = _taken(other.read(lookup), fresh)
-        cold |= newest + 1 < lookup.node.full
+            newest, fresh = newest_session(ends, own_dates, other.ends["day"], other.dates)
+        parts.append(other.read(side, nodes)[fresh])
+        cold |= newest + 1 < max(node.full for node in nodes)
     if "bar" in wiring.pair_on:
-        pair = others["pair"].bars
-        newest, fresh = newest_bar(ends, pair["end_ns"], tf_ns)
-        foreign[:, 0], foreign[:, 1] = _taken(pair["close"], fresh), _gaps(pair["gap"], newest)
+        other = others["pair"]
+        newest, fresh = newest_bar(ends, other.ends["bar"], tf_ns)
+        pair[:, 0] = _taken(other.bars["close"], fresh)
+        pair[:, 1] = _gaps(other.bars["gap"], newest)
     if "day" in wiring.pair_on:
         other = others["pair"]
-        found = newest_session(day_ends, own.dates, other.days["end_ns"], other.dates)
-        day_pair[:, 0] = _taken(other.days["close"], found[1])
-        day_pair[:, 1] = _gaps(other.days["gap"], found[0])
-    return Beside(foreign, day_pair, cold)
+        newest, fresh = newest_session(day_ends, own.dates, other.ends["day"], other.dates)
+        day_pair[:, 0] = _taken(other.days["close"], fresh)
+        day_pair[:, 1] = _gaps(other.days["gap"], newest)
+    return Beside(np.hstack(parts), day_pair, cold)
 
 
 def _taken(values: Floats, place: Ints) -> Floats:

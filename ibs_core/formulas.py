@@ -95,7 +95,9 @@ class Node:
         return self.spans or (1,) * len(self.inputs)
 
 
-_DATA_DECIDE = (Op.PSAR, Op.PIVOTS, Op.RUN, Op.STREAK)
+_PREVIOUS = (1, 3)
+"""The parts of PIVOTS that need two of a kind."""
+_DATA_DECIDE = (Op.PSAR, Op.PIVOTS, Op.RUN, Op.STREAK, Op.HELD)
 
 
 def _delay(node: Node) -> int:
@@ -104,7 +106,10 @@ def _delay(node: Node) -> int:
         return node.n - 1
     if node.op is Op.ADX:
         return 2 * (node.n - 1)
-    return {Op.PSAR: 1, Op.PIVOTS: pivots_kernel.warmup_bars() - 1}.get(node.op, 0)
+    if node.op is Op.PIVOTS:  # two pivots of a kind stand at least one side apart
+        apart = pivots_kernel.LEFT + 1 if node.part in _PREVIOUS else 0
+        return pivots_kernel.warmup_bars() - 1 + apart
+    return 1 if node.op is Op.PSAR else 0
 
 
 def _convergence(node: Node) -> int:

@@ -13,7 +13,7 @@ from ibs_core.portfolio import BLOCKS, ENTRY
 from ibs_core.positions import LEAVING, OPEN
 from ibs_core.report.equity import MARKS, OpenPosition, PointCosts
 from ibs_core.report.run import BARS, DECISIONS, TRADES
-from ibs_core.signals import FIRST_FILTER, GATES
+from ibs_core.signals import FIRST_FILTER, FIRST_MISSING, GATES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -165,6 +165,7 @@ def blocked_counts(gates: NDArray[np.int64], filters: Sequence[str]) -> dict[str
     codes, counts = np.unique(gates, return_counts=True)
     names = {i + 1: name for i, name in enumerate(GATES)}
     names |= {FIRST_FILTER + i: name for i, name in enumerate(filters)}
+    names |= {FIRST_MISSING + i: f"{name} missing" for i, name in enumerate(filters)}
     return {
         names[code]: count
         for code, count in zip(codes.tolist(), counts.tolist(), strict=True)

@@ -300,7 +300,8 @@ def _checked(series: Series, instrument: Instrument, tf_ns: int, *, strict: bool
             found=f"{series.n_outside} outside",
             remedy="`ibs data check` lists them; run without --strict to keep them",
         )
-    instrument.warnings.extend(notes_on(series, instrument))
+    if isinstance(instrument, Symbol) and tf_ns == instrument.rule.tf_ns:  # once, of what is traded
+        instrument.warnings.extend(notes_on(series, instrument))
     return _until(series, instrument) if isinstance(instrument, Symbol) else series
 
 

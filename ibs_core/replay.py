@@ -12,8 +12,9 @@ from ibs_core import portfolio, positions
 from ibs_core.bars import NEVER, Floats, Ints, Record, Records
 from ibs_core.kernels._jit import jit
 from ibs_core.positions import ENTERING, FLAT, LEAVING, OPEN
+from ibs_core.signals import NOT_TRADED
 
-__all__ = ["FEED", "decide_many"]
+__all__ = ["FEED", "decide_many", "label_many"]
 
 FEED = np.dtype(
     [
@@ -230,3 +231,96 @@ def decide_many(
         for i in range(len(book)):
             _read_slice(time_ns, feeds[i], bars, schedule, signals, scores, slices[i])
         portfolio.decide(time_ns, params, risk, book, desk, slices, decisions, n)
+
+
+@jit
+def _label(
+    k: int,
+    params: Records,
+    risk: Record,
+    feed: Records,
+    bars: Records,
+    schedule: Records,
+    signals: Records,
+    path: Records,
+    sessions: Records,
+    trades: Records,
+    decisions: Records,
+    n: Ints,
+) -> None:
+    """Take one candidate as if nothing else were held, and follow it until it is flat."""
+    book, desk = np.zeros(1, positions.POSITION), np.zeros(1, portfolio.DESK)
+    slices = np.zeros(1, portfolio.SLICE)
+    desk[0]["halted_date"] = -NEVER
+    feed[0]["bar"], feed[0]["opened"], feed[0]["crossed"] = k, 1, 1
+    feed[0]["path"] = feed[0]["path_offset"] + bars[k]["path_stop"]
+    scores = np.zeros(0)
+    time_ns = bars[k]["end_ns"]
+    _enter_session(book[0], feed[0], sessions, time_ns)
+    while True:
+        _read_slice(time_ns, feed[0], bars, schedule, signals, scores, slices[0])
+        if feed[0]["bar"] > k + 1:
+            slices[0]["gate"] = NOT_TRADED
+        n[1] = 0
+        portfolio.decide(time_ns, params, risk, book, desk[0], slices, decisions, n)
+        if book[0]["status"] == FLAT:
+            return
+        time_ns = bars[feed[0]["bar"]]["end_ns"] if feed[0]["bar"] < feed[0]["stop"] else NEVER
+        _settle(
+            time_ns,
+            params[0],
+            book[0],
+            0,
+            desk[0],
+            feed[0],
+            bars,
+            schedule,
+            path,
+            sessions,
+            trades,
+            decisions,
+            n,
+        )
+        if book[0]["status"] == FLAT or time_ns == NEVER:
+            return
+
+
+@jit
+def label_many(
+    params: Records,
+    risk: Record,
+    feed: Records,
+    bars: Records,
+    schedule: Records,
+    signals: Records,
+    path: Records,
+    sessions: Records,
+    candidates: Ints,
+    trades: Records,
+    labelled: Ints,
+) -> None:
+    """Give each candidate of one symbol the trade that it alone would have become.
+
+    Parameters
+    ----------
+    params : (1,) PARAMS
+    risk : RISK, without limits
+    feed : (1,) FEED, at the symbol's start
+    bars, schedule, signals : (n_bars,) BAR, SCHEDULE, SIGNAL
+    path : (n_path,) PATH
+    sessions : (n_sessions,) SESSION
+    candidates : (n_candidates,) int64, bars in order
+    trades : (n_candidates,) TRADE, written
+    labelled : (n_candidates,) int64, written: 1 where the trade ended, 0 where the entry lapsed or the data end
+    """
+    one, decisions, n = (
+        np.zeros(2, positions.TRADE),
+        np.zeros(64, portfolio.DECISION),
+        np.zeros(2, np.int64),
+    )
+    for c in range(len(candidates)):
+        n[:] = 0
+        k = candidates[c]
+        _label(k, params, risk, feed, bars, schedule, signals, path, sessions, one, decisions, n)
+        labelled[c] = n[0]
+        trades[c] = one[0]

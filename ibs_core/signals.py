@@ -17,6 +17,7 @@ from ibs_core.kernels.graph import Graph, Memory
 __all__ = [
     "CANDIDATE",
     "FIRST_FILTER",
+    "FIRST_MISSING",
     "GATES",
     "NOT_TRADED",
     "PARAMS",
@@ -33,7 +34,9 @@ CANDIDATE = 0
 NOT_TRADED = -1  # outside the asked-for session dates
 WINDOW, IBS, WARM_UP, PIVOTS, ATR, FLAT_BY, EARLY_CLOSE, ROLL = range(1, len(GATES) + 1)
 FIRST_FILTER = 100
-"""Gate code of the first filter of a symbol; the next follow."""
+"""Gate code of the first filter of a symbol, out of range; the next follow."""
+FIRST_MISSING = 200
+"""Gate code of the first filter whose feature has no value; the next follow."""
 
 MAX_WINDOWS = 8
 MAX_FILTERS = 32
@@ -124,18 +127,20 @@ def _passes_pivots(params: Record, row: Floats) -> bool:
 
 @jit
 def _failed_filter(params: Record, row: Floats) -> int:
-    """Return the index of the first filter that fails, -1 when all pass; a missing value fails."""
+    """Return the code of the first filter that fails, 0 when all pass."""
     for i in range(params["n_filters"]):
         rule = params["filters"][i]
         value = row[rule["column"]]
+        if value != value:
+            return FIRST_MISSING + i
         passed = rule["low"] <= value <= rule["high"]
         if rule["n_members"] > 0:
             passed = False
             for k in range(rule["n_members"]):
                 passed = passed or value == rule["members"][k]
         if not passed:
-            return i
-    return -1
+            return FIRST_FILTER + i
+    return 0
 
 
 @jit
@@ -153,7 +158,8 @@ def gate(params: Record, n_bars: int, n_days: int, schedule: Record, row: Floats
     Returns
     -------
     int64
-        CANDIDATE, NOT_TRADED, the code of the first gate that failed, or FIRST_FILTER + i.
+        CANDIDATE, NOT_TRADED, or the code of the first gate that failed: of ``GATES``, FIRST_FILTER + i where a
+        filter is out of range, FIRST_MISSING + i where its feature has no value.
     """
     if schedule["traded"] == 0:
         return NOT_TRADED
@@ -169,8 +175,8 @@ def gate(params: Record, n_bars: int, n_days: int, schedule: Record, row: Floats
     if params["atr_column"] >= 0 and not row[params["atr_column"]] > 0.0:
         return ATR
     failed = _failed_filter(params, row)
-    if failed >= 0:
-        return FIRST_FILTER + failed
+    if failed > 0:
+        return failed
     if schedule["in_flat_by"] == 1:
         return FLAT_BY
     if schedule["in_early_close"] == 1:

@@ -55,7 +55,7 @@ class Wiring:
     graph : Graph
         With a column for each feature asked for, in that order.
     lookups : tuple of Lookup
-        In the order of the columns after the pair's close and gap.
+        In the order of the columns after the pair's close and gap: those of one instrument and side together.
     pair_on : frozenset of str
         Sides on which the pair's close is needed.
     full_bars, full_days : int
@@ -75,6 +75,10 @@ class Wiring:
         """Other instruments that must be read; ``pair`` stands for the own pair."""
         pair = {"pair"} if self.pair_on else set()
         return frozenset({each.root for each in self.lookups} | pair)
+
+    def lookups_of(self, root: str) -> list[Lookup]:
+        """Return what is read of one instrument, by the name used here."""
+        return [each for each in self.lookups if each.root == root]
 
 
 class _Order:
@@ -143,7 +147,9 @@ def wire(nodes: Iterable[Node]) -> Wiring:
     wanted = list(nodes)
     outside = list(dict.fromkeys(each for node in wanted for each in _read_outside(node)))
     links = [node for node in outside if node.source == "day"]
-    others = [node for node in outside if node.source != "day"]
+    others = sorted(
+        (node for node in outside if node.source != "day"), key=lambda node: node.source
+    )
     of_day = _Order(map(given, INPUTS))
     of_bar = _Order([*map(given, INPUTS), *others, *links])
     pairs = [(of_day.add(link.inputs[0]), of_bar.index[link]) for link in links]

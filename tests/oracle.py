@@ -63,6 +63,13 @@ class OracleResult(NamedTuple):
     blocked: dict[str, dict[str, int]]
 
 
+class Given(NamedTuple):
+    """A filter's feature as somebody else worked it out, at each closed signal bar."""
+
+    values: list  # None where missing
+    warm: list  # whether every window that it reads is full
+
+
 class Order:
     """A working entry."""
 
@@ -170,6 +177,7 @@ class Symbol:
                 if session.early and call is not None:
                     self.early_calls[i] = call
         self.series = {}
+        self.given = config.get("given", {}).get(root, {})
 
         self.order = None
         self.position = None
@@ -277,6 +285,8 @@ class Symbol:
 
     def feature(self, name, i):
         """Give a filter's value at signal bar i, None when it is missing."""
+        if name in self.given:
+            return self.given[name].values[i]
         if name not in NEEDED:
             raise ValueError(f"no such filter: {name!r}")
         bar = self.bars[i]
@@ -318,10 +328,12 @@ class Symbol:
         bars_needed = 1
         days_needed = 0
         if self.entry["pivots"] != "none":
-            bars_needed = 11
+            bars_needed = 17 if self.entry["pivots"] == "higher_high" else 11
         if self.wants_atr():
             bars_needed = max(bars_needed, 15)
-        for name in self.filters:
+        if not all(given.warm[i] for given in self.given.values()):
+            return "warm_up"
+        for name in self.filters.keys() - self.given.keys():
             if name.startswith("day_"):
                 days_needed = max(days_needed, NEEDED[name])
             else:
@@ -343,7 +355,7 @@ class Symbol:
         for name, allowed in self.filters.items():
             value = self.feature(name, i)
             if value is None:
-                return name
+                return f"{name} missing"
             if isinstance(allowed, dict):
                 if value not in allowed["in"]:
                     return name
@@ -733,5 +745,6 @@ def run(minutes, config, contracts, sessions, base_ns=MINUTE):
 
     `minutes` maps a root to sorted (ts_ns, contract or None, open, high, low, close), `contracts`
     a symbol to its tick_size, tick_value_usd and order, `sessions` a root to its `Session`s.
+    `config["given"]` may map a root to features of its filters, by name, as `Given`.
     """
     return Backtest(minutes, config, contracts, sessions, base_ns).run()

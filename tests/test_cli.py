@@ -671,6 +671,85 @@ def test_features_are_listed_with_formula_and_warm_up(ibs):
     assert ibs("data", "features", "--quiet") == Result(0, "", "")
 
 
+TABLE = ("data", "features", "--parquet")
+
+
+def test_the_feature_table_is_written_and_told(ibs, bars):
+    said = ibs(*TABLE, bars / "ES.parquet", "--out", "new/f.parquet")
+    assert said.code == 0, said
+    assert said.out.startswith("generated data: ")
+    assert said.out.endswith(" features: new/f.parquet\n")
+    frame = pl.read_parquet("new/f.parquet")
+    keys = ["symbol", "instrument", "ts_event", "known_at", "session"]
+    assert frame.columns[:5] == keys
+    assert f"{frame.height:,} rows, {frame.width - 5} features" in said.out
+    assert [path.name for path in Path("new").iterdir()] == ["f.parquet"]
+
+
+def test_the_feature_table_has_the_features_symbols_and_bars_asked_for(ibs, bars, config):
+    words = ("--features", "bar_rsi2, cal_dow,bar_rsi2", "--symbols", "zc", "--json")
+    rule = config("strategy: {signal_bar: 15m}")
+    said = ibs(*TABLE, bars, "--out", "f.parquet", *words, "--config", rule)
+    frame = pl.read_parquet("f.parquet")
+    assert json.loads(said.out) == {
+        "out": "f.parquet",
+        "rows": frame.height,
+        "features": 2,
+        "symbols": ["ZC"],
+        "generated_data": True,
+    }
+    assert frame.columns[5:] == ["bar_rsi2", "cal_dow"]
+    assert set(frame["symbol"]) == {"ZC"}
+    assert (frame["known_at"] - frame["ts_event"]).dt.total_minutes().mode()[0] == 15
+
+
+def test_the_feature_table_can_be_written_without_a_word_and_replaced(ibs, bars):
+    for names in ("bar_ibs", "bar_ibs,day_ibs"):
+        words = ("--out", "f.parquet", "--features", names, "--quiet")
+        assert ibs(*TABLE, bars / "ES.parquet", *words) == Result(0, "", "")
+    assert pl.read_parquet("f.parquet").columns[5:] == ["bar_ibs", "day_ibs"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--out", "f", "--features", "bar_rsi3"], 2, ["'bar_rsi3'", "did you mean 'bar_rsi"]),
+        (["--out", "f", "--features", "bar_ibs,"], 2, ["the name of a feature, found ''"]),
+        (["--out", "f", "--symbols", "EX"], 2, ["--symbols", "did you mean 'ES'?"]),
+        (["--out", "f", "--symbols", "VIX"], 2, ["a reference feed, which is never traded"]),
+        (["--out", "f", "--symbols", "CL"], 1, ["no usable row", "bars of CL", "found ES"]),
+        (["--out", "f", "--config", "my.yml"], 3, ["'my.yml'", "--config"]),
+        ([], 2, ["--out is missing"]),
+        (["--out", "."], 3, ["feature table .", "Is a directory"]),
+        (["--out", "taken/f"], 3, ["feature table taken/f", "File exists"]),
+    ],
+    ids=lambda case: " ".join(case) if isinstance(case, list) else None,
+)
+def test_a_feature_table_that_cannot_be_made_is_refused(ibs, bars, words, code, said):
+    Path("taken").touch()
+    refused(ibs(*TABLE, bars / "ES.parquet", *words), code, *said)
+    assert [path.name for path in Path().iterdir()] == ["taken"]
+
+
+@pytest.mark.parametrize("word", [["--out", "f.parquet"], ["--symbols", "ES"]], ids=" ".join)
+def test_a_feature_table_needs_bars(ibs, word):
+    refused(ibs("data", "features", *word), 2, "need bars", "--parquet")
+
+
+@pytest.mark.xfail(strict=True, reason="the table takes the place of the bars it was made from")
+def test_a_feature_table_never_takes_the_place_of_its_bars(ibs, damaged):
+    path = damaged(lambda bars: bars)
+    before = path.read_bytes()
+    assert ibs(*TABLE, path, "--out", path, "--features", "bar_ibs").code == 2
+    assert path.read_bytes() == before
+
+
+@pytest.mark.xfail(strict=True, reason="such a column is written, empty for every symbol")
+@pytest.mark.parametrize("name", ["x_tlt_day_ret", "day_vix", "bar_pair_z"])
+def test_a_feature_that_the_bars_serve_for_no_symbol_is_refused(ibs, bars, name):
+    assert ibs(*TABLE, bars, "--out", "f.parquet", "--features", name).code == 2
+
+
 # Every command
 
 

@@ -75,6 +75,8 @@ UNITS = {
     "bars": ("bars", 0.0, INF),
     "price": ("price", -INF, INF),
     "level": ("index points", 0.0, INF),
+    "product": ("% x points", -INF, INF),
+    "swing": ("index points", -INF, INF),
     "volatility": ("% a bar", 0.0, INF),
 }
 """Kind of a value: its unit and the least and greatest that are possible."""

@@ -69,7 +69,7 @@ def resolve(name: str, contracts: ContractMap, *, where: str) -> Feature:
     """
     catalogue = load_catalogue(contracts)
     if name not in catalogue:
-        near = difflib.get_close_matches(name, catalogue, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(name.lower(), catalogue, n=1, cutoff=0.5)
         raise ConfigError(
             where,
             expected="the name of a feature",

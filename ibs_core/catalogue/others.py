@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ibs_core import formulas as f
-from ibs_core.catalogue.feature import BAR, DAY, Feature, Row, Side, feature_of
+from ibs_core.catalogue.feature import BAR, DAY, NO_CLOSE, Feature, Row, Side, feature_of
 from ibs_core.formulas import Node, elsewhere, given
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def across(root: str) -> list[Feature]:
                 f.percent_return(f.CLOSE, 1),
                 f"100 (C / C[-1] - 1) of {root}",
                 "percent",
-                stale,
+                f"{stale}, or {NO_CLOSE}",
             ),
             "z": (
                 f.floored_z(log, 252),
@@ -179,13 +179,13 @@ def reference(feeds: Iterable[str]) -> list[Feature]:
             "ret1_x_vix": (
                 f.product(elsewhere(f.percent_return(f.CLOSE, 1), "day"), 0.0, 1.0, vix),
                 "ret1_pct * vix",
-                "signed",
-                stale,
+                "product",
+                f"{stale}, or {NO_CLOSE}",
             ),
             "rsi5_x_vix": (
                 f.product(elsewhere(f.rsi(5), "day"), 50.0, 0.02, vix),
                 "(rsi5 - 50) / 50 * vix",
-                "signed",
+                "swing",
                 stale,
             ),
         }

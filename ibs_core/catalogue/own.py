@@ -148,7 +148,7 @@ def _trend(s: Side) -> dict[str, Row]:
         "adx14": (f.adx(14), "Wilder ADX(14)", "index", ""),
         "eff_ratio": (
             f.EFFICIENCY,
-            "mean over L of 5, 20, 60, weighted 4 : 2 : 1, of |C - C[-L]| / sum of |C - C[-1]| over L",
+            "mean over L of 5, 20, 60, weighted 4 : 2 : 1, of |C - C[-L]| / sum of |C - C[-1]| over L; a lookback without history or movement is left out",
             "share",
             "no price moved in any lookback",
         ),

@@ -126,21 +126,67 @@ def rolls(
 
 
 @data.command()
+@click.option(
+    "--parquet",
+    "parquet",
+    multiple=True,
+    type=options.PATH,
+    help="Compute the features of these bars: files, folders or globs.",
+)
+@click.argument("more", nargs=-1, type=options.PATH, metavar="[PATH]…")
+@click.option("--out", type=options.PATH, help="Parquet file for the feature table.")
+@click.option(
+    "--features", "names", help="Comma-separated names; default: all that the bars serve."
+)
+@click.option("--symbols", help="Comma-separated roots; default: all that the bars hold.")
 @options.config_files
 @options.as_json
 @options.quiet
-def features(*, config: tuple[Path, ...], json_: bool, quiet: bool) -> None:
-    """List every feature that a filter can name."""
+def features(
+    *,
+    parquet: tuple[Path, ...],
+    more: tuple[Path, ...],
+    out: Path | None,
+    names: str | None,
+    symbols: str | None,
+    config: tuple[Path, ...],
+    json_: bool,
+    quiet: bool,
+) -> None:
+    """List every feature, or with --parquet and --out write the feature table of bars."""
     from ibs_core.config import load_settings
     from ibs_core.contracts import load_contract_map
 
-    contract_map = load_settings(config).contract_map
-    contracts = load_contract_map(Path(contract_map) if contract_map else None)
-    _list_features(contracts, json_=json_, quiet=quiet)
+    settings = load_settings(config)
+    contracts = load_contract_map(Path(settings.contract_map) if settings.contract_map else None)
+    chosen = [name.strip() for name in names.split(",")] if names else None
+    if not parquet and not more:
+        if out is not None or symbols is not None:
+            raise click.UsageError("--out and --symbols need bars: name them with --parquet")
+        _list_features(contracts, chosen, json_=json_, quiet=quiet)
+        return
+    if out is None:
+        raise click.UsageError("--out is missing: name the Parquet file for the feature table")
+    options.compile_notice(silent=json_ or quiet)
+    from ibs_core.feature_table import tabulate, write_table
+    from ibs_core.market_data import open_bars
+
+    source = open_bars(options.paths_of(parquet, more), contracts)
+    roots = options.roots_of(symbols, contracts)
+    with options.progress_bar("reading", source.n_rows, silent=json_ or quiet) as progress:
+        tables = tabulate(source, settings, contracts, roots=roots, names=chosen, progress=progress)
+        facts = write_table(tables, out, source.files)
+    if json_:
+        options.say_json(facts)
+    elif not quiet:
+        told = "generated data: " if facts["generated_data"] else ""
+        click.echo(f"{told}{facts['rows']:,} rows, {facts['features']} features: {out}")
 
 
-def _list_features(contracts: ContractMap, *, json_: bool, quiet: bool) -> None:
-    from ibs_core.catalogue import load_catalogue
+def _list_features(
+    contracts: ContractMap, names: list[str] | None, *, json_: bool, quiet: bool
+) -> None:
+    from ibs_core.catalogue import load_catalogue, resolve
 
     units = {"bar": "bars", "day": "sessions", "cal": "bars"}
     rows = [
@@ -157,7 +203,10 @@ def _list_features(contracts: ContractMap, *, json_: bool, quiet: bool) -> None:
             "settles": each.settles,
             "for_models": each.for_models,
         }
-        for each in load_catalogue(contracts).values()
+        for each in (
+            resolve(name, contracts, where="--features")
+            for name in names or load_catalogue(contracts)
+        )
     ]
     if json_:
         options.say_json(rows)

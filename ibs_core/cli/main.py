@@ -67,6 +67,10 @@ class LazyGroup(click.Group):
             "ibs_core.cli.data:data",
             "Make sample data; check, describe and list what bars hold.",
         ),
+        "check": (
+            "ibs_core.cli.check:check",
+            "Prove that nothing comes from later bars; measure the history that results need.",
+        ),
         "config": ("ibs_core.cli.config:config", "Show or validate a configuration."),
     },
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -66,6 +66,8 @@ _PAIR_GAP = INPUTS.index("pair_gap")
 _CALENDAR = INPUTS.index("local_minute")
 _N_DAYS = INPUTS.index("n_days")
 _N_INPUTS = len(INPUTS)
+_LEAST_UNIT = 1e-300
+"""An ATR below it, after 9,000 bars without a move, measures nothing: a distance would be infinite."""
 
 
 @unique
@@ -247,7 +249,7 @@ def _from_two_windows(
     if op == Op.SLOPE:
         unit = values[node["b"]]
         rise = values[node["a"]] - _past(a, rings, n_bars, n)[0]
-        return rise / unit if unit > 0.0 else np.nan
+        return rise / unit if unit > _LEAST_UNIT else np.nan
     if op == Op.INSIDE:
         return patterns.is_inside(_past(a, rings, n_bars, n), _past(b, rings, n_bars, n))
     previous_close = _past(nodes[node["c"]], rings, n_bars, n)[0]
@@ -328,10 +330,10 @@ def _of_the_bar(node: Record, values: Floats) -> float:
         return 2.0 * node["x"] * b / a if a > 0.0 else np.nan
     if op == Op.DISTANCE:
         gap = abs(a - b) if node["x"] == 1.0 else a - b
-        return gap / c if c > 0.0 else np.nan
+        return gap / c if c > _LEAST_UNIT else np.nan
     if op == Op.NEAREST:
         unit = values[node["d"]]
-        return min(abs(a - c), abs(b - a)) / unit if unit > 0.0 else np.nan
+        return min(abs(a - c), abs(b - a)) / unit if unit > _LEAST_UNIT else np.nan
     if op == Op.CONTRACTION:
         return patterns.contraction(a, b)
     return (a - node["x"]) * node["y"] * b

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ibs_core.bars import Floats
@@ -82,7 +84,7 @@ def contraction(ratio: float, streak: float) -> float:
     """
     if ratio != ratio:
         return np.nan
-    return min(max((0.7 - ratio) / 0.7, 0.0), 1.0) * (1.0 - np.exp(-streak / 10.0))
+    return min(max((0.7 - ratio) / 0.7, 0.0), 1.0) * (1.0 - math.exp(-streak / 10.0))
 
 
 @jit

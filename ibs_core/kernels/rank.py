@@ -84,6 +84,13 @@ def step(ordered: Floats, present: int, newest: float, leaving: float) -> int:
     -------
     int64
         Values now present.
+
+    Notes
+    -----
+    Formula: what stands between the two places moves by one.
+    Source: insertion into a sorted list.
+    Warm-up: 1 value.
+    Edges: a missing value neither enters nor leaves; places without a value are 0.
     """
     enters, leaves = newest == newest, leaving == leaving
     place = _count_below(ordered, present, newest) if enters else present
