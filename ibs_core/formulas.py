@@ -12,7 +12,7 @@ from functools import cached_property
 from ibs_core.kernels import ema as ema_kernel
 from ibs_core.kernels import pivots as pivots_kernel
 from ibs_core.kernels import wilder as wilder_kernel
-from ibs_core.kernels.graph import INPUTS, Level, Op
+from ibs_core.kernels.nodes import INPUTS, Level, Op
 
 __all__ = ["N_OUTPUTS", "Node", "elsewhere", "given"]
 
@@ -340,7 +340,7 @@ def product(node: Node, centre: float, scale: float, other: Node) -> Node:
 
 
 PAIR_SPREAD = Node(Op.DIFFERENCE, (CLOSE, given("pair_close")), level=Level.SPREAD)
-HELD_CLOSE = Node(Op.HELD, (elsewhere(CLOSE, "day"), given("n_days")))
+HELD_CLOSE = Node(Op.HELD, (elsewhere(CLOSE, "day"), given("n_days"), given("day_gap")))
 
 
 def at_least(name: str, x: float) -> Node:

@@ -12,7 +12,7 @@ from ibs_core.bars import Floats, Record, Records
 from ibs_core.kernels import graph as graphs
 from ibs_core.kernels._jit import jit
 from ibs_core.kernels.calendar import CALENDAR
-from ibs_core.kernels.graph import Graph, Memory
+from ibs_core.kernels.nodes import Graph, Memory
 
 __all__ = [
     "CANDIDATE",

@@ -9,7 +9,7 @@ import numpy as np
 
 from ibs_core.formulas import N_OUTPUTS, Node, given
 from ibs_core.kernels import adx, ema, pivots, psar, rsi, wilder
-from ibs_core.kernels.graph import HEAD, INPUTS, NODE, Graph, Memory, Op
+from ibs_core.kernels.nodes import HEAD, INPUTS, NODE, Graph, Memory, Op
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

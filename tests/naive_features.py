@@ -630,7 +630,8 @@ def naive_pair_z(bars, pair, *, side, rank_window=None, rank_min=None):
 def naive_above_prev_close(bars, day_closes):
     """Say at each bar whether its close is above that of the last closed session.
 
-    `day_closes` holds for each bar the session's (ordinal, close), or None before the first.
+    `day_closes` holds for each bar the session's (ordinal, close, whether it ended before the bar's roll), or
+    None before the first.
     """
     out = []
     held_ordinal, held = None, NAN
@@ -638,7 +639,9 @@ def naive_above_prev_close(bars, day_closes):
         if bar["seam"]:
             held = grid(held + bar["gap"])
         if day is not None and day[0] != held_ordinal:
-            held_ordinal, held = day
+            held_ordinal, held, before_roll = day
+            if bar["seam"] and before_roll:
+                held = grid(held + bar["gap"])
         known = day is not None and has_prices(bar) and not math.isnan(held)
         out.append(flag(bar["close"] > held) if known else NAN)
     return out

@@ -63,7 +63,7 @@ OWN = {
     "bear_count": 2,
     "bull_count": 2,
     "pivot_state": 11,  # at the earliest
-    "pivot_hh": 11,  # one pivot; a second one in a row takes 6 bars more
+    "pivot_hh": 17,  # two pivots in a row stand at least 6 bars apart
     "zone_dist_atr": 15,
     "ibs_x_atr_z": 257,
     "ibs_x_vol_z": 256,
@@ -166,7 +166,8 @@ def test_the_data_decide_when_stops_pivots_runs_and_spells_settle():
     undecided = {"psar_dist", "twrc", "bear_count", "bear_count_rank", "bull_count"}
     undecided |= {"pivot_state", "pivot_hh", "zone_dist_atr"}
     found = {name for name, each in CATALOGUE.items() if each.settles is None}
-    assert found == {f"{side}_{stem}" for side in RANK_OF for stem in undecided}
+    held = {"bar_above_prev_close"}  # until a session ends after the start
+    assert found == held | {f"{side}_{stem}" for side in RANK_OF for stem in undecided}
     waiting = {name for name, each in CATALOGUE.items() if each.node.waits}
     assert waiting == {name for name in found if re.search("pivot|zone", name)}
     assert all(each.settles is None or each.settles >= each.full for each in CATALOGUE.values())

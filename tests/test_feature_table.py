@@ -126,7 +126,10 @@ class World:
         out |= {f"day_{key}": at(values, closed) for key, values in sessions.items()}
         del out["day_vix_median"]  # of the own closes: what another would read here
         out = {name: values for name, values in out.items() if name in CATALOGUE}
-        held = [None if k < 0 else (k, days.plain[k]["close"]) for k in closed]
+        held = [
+            None if k < 0 else (k, days.plain[k]["close"], days.ends[k] <= start)
+            for k, start in zip(closed, own.starts, strict=True)
+        ]
         out["bar_above_prev_close"] = nf.naive_above_prev_close(own.plain, held)
         out |= self.of_the_calendar(own)
         out |= self.of_the_pair(root, width)

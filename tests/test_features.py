@@ -36,7 +36,7 @@ from worlds import (
 
 from ibs_core import formulas
 from ibs_core.kernels import psar
-from ibs_core.kernels.graph import Op
+from ibs_core.kernels.nodes import Op
 from ibs_core.wiring import memory_of, new_state, wire, wire_side
 
 # All instruments that others read have the same formulas; one of them is proved to the numbers.
@@ -170,14 +170,15 @@ def spread_scores(own, pair, side):
 
 
 def held_closes(market):
-    """Give each bar the last closed session that has prices, as (ordinal, close)."""
+    """Give each bar the last closed session that has prices: ordinal, close, ended before the roll."""
     out = []
     places = last_day(market.bars, market.days)
-    for k in places.tolist():
+    for k, seam_ns in zip(places.tolist(), market.bars["seam_ns"].tolist(), strict=True):
         known = [j for j in range(max(k - 2, 0), k + 1) if np.isfinite(market.days["low"][j])]
         known = [j for j in known if all(np.isfinite(market.days[x][j]) for x in ("open", "close"))]
         known = [j for j in known if np.isfinite(market.days["high"][j])]
-        out.append((known[-1], float(market.days["close"][known[-1]])) if known else None)
+        last = market.days[known[-1]] if known else None
+        out.append((known[-1], float(last["close"]), last["end_ns"] <= seam_ns) if known else None)
     return out
 
 

@@ -31,8 +31,8 @@ from ibs_core.kernels import (
     aggregate,
     calendar,
     ema,
-    graph,
     ibs,
+    nodes,
     patterns,
     pivots,
     psar,
@@ -220,8 +220,8 @@ RECORDS = {
     "plan": aggregate.PLAN,
     "aggregate": aggregate.STATE,
     "calendar": calendar.CALENDAR,
-    "head": graph.HEAD,
-    "node": graph.NODE,
+    "head": nodes.HEAD,
+    "node": nodes.NODE,
     "rsi": rsi.STATE,
     "adx": adx.STATE,
     "features": new_state(wire(x.node for x in CATALOGUE.values()).graph.bar).dtype,
@@ -1026,6 +1026,4 @@ def test_published_convergence_grows_with_the_length():
 
 
 def test_warm_ups_are_those_of_the_definitions():
-    assert ibs.warmup_bars() == 1
     assert pivots.warmup_bars() == pivots.LEFT + 1 + pivots.RIGHT == 11
-    assert ema.warmup_bars(200) == 200

@@ -305,11 +305,12 @@ def test_pair_z_by_hand_and_over_rolls_of_either():
 
 def test_the_last_sessions_close_moves_with_the_rolls_after_it():
     bars = [*closing([10.0, 11.0]), bar(16, 14, 15, gap=5.0), *closing([16.0, 15.0])]
-    days = [None, (0, 10.5), (0, 10.5), (0, 10.5), (1, 15.0)]
+    days = [None, *[(0, 10.5, False)] * 3, (1, 15.0, False)]
     # 11 > 10.5; from the roll on 10.5 is remembered as 15.5; 15 is not above 15.
     assert same(nf.naive_above_prev_close(bars, days), [NAN, 1.0, 0.0, 1.0, 0.0])
-    # First seen at the roll itself, the close is taken as it is.
-    assert nf.naive_above_prev_close(bars[2:3], [(0, 10.5)]) == [1.0]
+    # First seen at the roll itself: moved only when the session ended before the roll.
+    assert nf.naive_above_prev_close(bars[2:3], [(0, 10.5, False)]) == [1.0]
+    assert nf.naive_above_prev_close(bars[2:3], [(0, 10.5, True)]) == [0.0]
 
 
 def test_sessions_of_the_day_begin_on_the_hour():

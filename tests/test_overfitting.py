@@ -133,7 +133,7 @@ def test_a_trial_that_never_trades_counts_as_neither_good_nor_bad():
     found = overfitting(np.column_stack([bad, np.zeros(400), worse]), n_blocks=4)
     assert set(found.chosen.tolist()) == {1}
     assert found.inside.tolist() == found.outside.tolist() == [0.0] * 6
-    assert found.probability == 0.0
+    assert (found.probability, found.loss_probability) == (0.0, 0.0)
     assert found.slope is None
 
 

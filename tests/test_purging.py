@@ -275,6 +275,11 @@ def test_a_holdout_is_parted_from_what_was_trained_on():
     assert (split.train.tolist(), split.test.tolist()) == ([0, 1, 2], [4])
 
 
+def test_a_label_that_ends_as_the_holdout_begins_is_purged():
+    labels = labels_of([(0, 0, 29), (1, 10, 30), (2, 30, 31)])
+    assert holdout(labels, first_session=2, embargo=0).train.tolist() == [0]
+
+
 @pytest.mark.parametrize(
     ("fraction", "first"), [(0.2, 18), (0.25, 18), (0.01, 19), (0.99, 11), (0.5, 15)]
 )

@@ -285,7 +285,7 @@ def _ema_kernel(n):
         ema.STATE,
         lambda state, bar: (ema.step(state, bar[3], n),),
         lambda state, _bar, gap: ema.shift(state, gap),
-        ema.warmup_bars(n),
+        n,
         lambda p: _single(naive.ema(_columns(p)[3], n, p.gaps)),
         ema.convergence_bars(n),
     )
@@ -297,7 +297,7 @@ KERNELS = (
         NO_STATE,
         lambda _state, bar: (ibs.value(bar[1], bar[2], bar[3]),),
         _nothing,
-        ibs.warmup_bars(),
+        1,
         lambda p: _single(naive.ibs(*_columns(p)[1:])),
         1,
     ),

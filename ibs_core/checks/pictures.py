@@ -17,7 +17,7 @@ from ibs_core.bars import BAR, EXIT_REASONS
 from ibs_core.catalogue import Feature, load_catalogue, resolve
 from ibs_core.feature_table import FeatureTable, evaluate, served
 from ibs_core.formulas import Node, elsewhere
-from ibs_core.kernels.graph import Op
+from ibs_core.kernels.nodes import Op
 from ibs_core.market_data.rolls import rolls_of
 from ibs_core.portfolio import EXIT
 from ibs_core.positions import LEAVING, OPEN

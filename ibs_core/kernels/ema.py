@@ -7,15 +7,10 @@ import numpy as np
 from ibs_core.bars import Record
 from ibs_core.kernels._jit import jit
 
-__all__ = ["STATE", "convergence_bars", "shift", "step", "warmup_bars"]
+__all__ = ["STATE", "convergence_bars", "shift", "step"]
 
 STATE = np.dtype([("count", "i8"), ("total", "f8"), ("value", "f8")])
 """``total`` sums the seed, oldest first; ``value`` is meaningful from the n-th input on."""
-
-
-def warmup_bars(n: int) -> int:
-    """Count the completed bars needed for the first value: n."""
-    return n
 
 
 def convergence_bars(n: int) -> int:

@@ -6,12 +6,7 @@ import numpy as np
 
 from ibs_core.kernels._jit import jit
 
-__all__ = ["value", "warmup_bars"]
-
-
-def warmup_bars() -> int:
-    """Count the completed bars needed for the first value: 1."""
-    return 1
+__all__ = ["value"]
 
 
 @jit

@@ -23,7 +23,7 @@ from ibs_core.wiring import memory_of, new_state, wire
 HOUR_NS = 3600 * 10**9
 N_BARS = 20_000
 PER_DAY = 23
-ACROSS = "ES NQ RTY YM GC SI HG PL 6A 6B 6C 6E 6J 6M 6N 6S CL NG TLT VIX".split()
+ACROSS = ["ES", "NQ", "RTY", "YM", "GC", "SI", "HG", "PL", "6A", "6B", "6C", "6E", "6J", "6M", "6N", "6S", "CL", "NG", "TLT", "VIX"]
 FIVE = ("bar_rsi2", "bar_atr_z", "bar_price_z", "day_ret1_pct", "bar_ema200_above")
 
 BATCH_US = 15.0  # a signal bar, 20 other instruments evaluated and looked up too
