@@ -83,10 +83,8 @@ class OnnxScorer:
         elif len(rows):
             scores = self._session.run(["probabilities"], {self._input: rows})[0][:, 1].copy()
         else:
-            scores = np.empty(0, np.float32)
-        # A sum that rounded to above 1 is 1; anything further above is left for the veto to refuse.
-        scores[(scores > 1) & (scores <= _ROUNDING)] = 1
-        return scores
+            return np.empty(0, np.float32)
+        return scores if scores.max() <= 1 else _capped(scores)
 
 
 def open_scorer(bundle: Bundle) -> OnnxScorer:
@@ -184,6 +182,11 @@ def _options() -> ort.SessionOptions:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 4  # what goes wrong is raised
     return options
+
+
+def _capped(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Make 1 of a sum that rounded to above it; what is further above, the veto refuses."""
+    return np.where((scores > 1) & (scores <= _ROUNDING), np.float32(1), scores)
 
 
 def _checked(session: ort.InferenceSession) -> tuple[str, int]:

@@ -493,7 +493,6 @@ def test_a_bar_without_volume_lacks_what_reads_volume_and_nothing_else(sample, t
     assert lost.sum() == 256
 
 
-@pytest.mark.xfail(strict=True, reason="a close first seen at the roll's bar is not moved")
 def test_the_last_sessions_close_crosses_a_roll_also_when_its_last_hours_are_empty(
     sample, tmp_path
 ):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING
-
-from ibs_core.formulas import Node
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ibs_core.catalogue import Feature
+    from ibs_core.formulas import Node
 
 __all__ = ["feature_set_digest"]
 
@@ -46,10 +45,9 @@ def _digest(node: Node) -> str:
     """Digest an expression by those of its inputs: a tree may hold one node a thousand times."""
     given = [
         (field.name, value.name if field.name == "level" else value)
-        for field in fields(Node)
+        for field in fields(node)
         if field.name not in ("op", "inputs")
         and (value := getattr(node, field.name)) != field.default
     ]
-    assert all(each.default is not MISSING for each in fields(Node) if each.name != "op")
     inputs = [_digest(each) for each in node.inputs]
     return sha256(repr((node.op.name, inputs, given)).encode()).hexdigest()

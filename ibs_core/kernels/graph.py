@@ -56,9 +56,7 @@ def _cross_seam(nodes: Records, memory: Memory, gap: float, pair_gap: float) -> 
 def _evaluate(nodes: Records, memory: Memory) -> None:
     """Give every node its value, in order, and its past."""
     values, rings = memory.values, memory.rings
-    ordered, present = memory.ordered, memory.present
-    wilders, emas, rsis = memory.wilder, memory.ema, memory.rsi
-    adxs, psars, swings = memory.adx, memory.psar, memory.pivots
+    ordered, present, wilders = memory.ordered, memory.present, memory.wilder
     n_bars = memory.head[0]["n_bars"]
     for i in range(len(nodes)):
         node = nodes[i]
@@ -80,20 +78,20 @@ def _evaluate(nodes: Records, memory: Memory) -> None:
         elif op >= Op.RUN:
             values[i] = operations.continued(node, i, values)
         elif op == Op.PIVOTS:
-            values[i] = operations.swung(node, i, values, swings)
+            values[i] = operations.swung(node, i, values, memory.pivots)
         elif op == Op.ADX:
-            values[i] = operations.directed(nodes, node, values, rings, n_bars, adxs)
+            values[i] = operations.directed(nodes, node, values, rings, n_bars, memory.adx)
         elif op == Op.PSAR:
             b, c = values[node["b"]], values[node["c"]]
-            values[i] = psar.step(psars[node["slot"]], a, b, c)
+            values[i] = psar.step(memory.psar[node["slot"]], a, b, c)
         elif a != a:  # an average takes no missing value
             values[i] = np.nan
         elif op == Op.WILDER:
             values[i] = wilder.step(wilders[node["slot"]], a, node["n"])
         elif op == Op.EMA:
-            values[i] = ema.step(emas[node["slot"]], a, node["n"])
+            values[i] = ema.step(memory.ema[node["slot"]], a, node["n"])
         else:
-            values[i] = rsi.step(rsis[node["slot"]], a, node["n"])
+            values[i] = rsi.step(memory.rsi[node["slot"]], a, node["n"])
         if node["ring"] >= 0:
             past = rings[node["ring"] : node["ring"] + 2 * node["capacity"]]
             ring.push(past, n_bars, values[i])
