@@ -57,6 +57,8 @@ class Traded:
     decision_records : (n_decisions,) DECISION
     book : (n_symbols,) POSITION
         Where every position stands at the end.
+    warnings : list of str
+        What a reader of the result must know of the data, those that features read included.
     """
 
     symbols: Sequence[Symbol]
@@ -67,6 +69,7 @@ class Traded:
     trade_records: Records
     decision_records: Records
     book: Records
+    warnings: list[str]
 
     def trades(self) -> pl.DataFrame:
         """Return the trade table."""
@@ -144,7 +147,9 @@ def trade(
             found=f"none from {start or 'the first'} to {end or 'the last'}",
             remedy="`ibs data check` tells which sessions there are",
         )
-    return _decide(traded, ordered, feeds, settings)
+    read = [universe.instrument(key.root) for key in series if key.root not in found]
+    warnings = [line for each in (*traded, *read) for line in each.warnings]
+    return _decide(traded, ordered, feeds, settings, list(dict.fromkeys(warnings)))
 
 
 def _has_traded_bar(symbol: Symbol, series: Series) -> bool:
@@ -158,6 +163,7 @@ def _decide(
     series: Sequence[Series],
     feeds: Mapping[Key, Feed],
     settings: Settings,
+    warnings: list[str],
 ) -> Traded:
     stops = np.cumsum([len(item.bars) for item in series])
     schedule = np.zeros(stops[-1], signals.SCHEDULE)
@@ -188,7 +194,8 @@ def _decide(
     )
     lines = [_line(symbol, item, settings) for symbol, item in zip(traded, series, strict=True)]
     known, found = (np.split(records, stops[:-1]) for records in (schedule, seen))
-    return Traded(traded, series, known, found, lines, trades[: n[0]], decisions[: n[1]], book)
+    made = (trades[: n[0]], decisions[: n[1]], book)
+    return Traded(traded, series, known, found, lines, *made, warnings)
 
 
 def _observe(

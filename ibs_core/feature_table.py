@@ -13,13 +13,14 @@ import polars as pl
 import ibs_core
 from ibs_core.bars import TIMEFRAMES_NS
 from ibs_core.catalogue import load_catalogue, resolve
+from ibs_core.errors import ConfigError, EnvironmentFault
 from ibs_core.feeds import lay_beside
 from ibs_core.parquet_file import environment, join_parquet, marks_of
-from ibs_core.reading import Key, feed_of, read_feeds
+from ibs_core.reading import Key, feed_of, keys_of, read_feeds
 from ibs_core.schedule import calendar_of
 from ibs_core.signals import features_many
 from ibs_core.universe import Universe
-from ibs_core.wiring import Lookup, memory_of, new_state, wire
+from ibs_core.wiring import Lookup, feeds_of_node, memory_of, new_state, wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -101,7 +102,7 @@ def served(contracts: ContractMap, roots: Sequence[str], feeds: Sequence[str]) -
     if any(contracts.get(root).pair in present for root in roots):
         present.add("pair")
     catalogue = load_catalogue(contracts)
-    return [name for name, each in catalogue.items() if wire([each.node]).feeds <= present]
+    return [name for name, each in catalogue.items() if feeds_of_node(each.node) <= present]
 
 
 def tabulate(
@@ -137,8 +138,17 @@ def tabulate(
     ------
     ConfigError, DataError, EnvironmentFault
     """
-    chosen = names or served(contracts, source.roots, source.feeds)
-    features = [resolve(name, contracts, where="--features") for name in dict.fromkeys(chosen)]
+    can = served(contracts, source.roots, source.feeds)
+    features = [
+        resolve(name, contracts, where="--features") for name in dict.fromkeys(names or can)
+    ]
+    if idle := [each.name for each in features if each.name not in can]:
+        raise ConfigError(
+            "--features",
+            expected="features that the bars serve for some symbol",
+            found=f"{', '.join(idle)} with bars of {', '.join((*source.roots, *source.feeds))}",
+            remedy="add the bars that they read, or leave them out",
+        )
     yield from evaluate(source, settings, contracts, features, roots=roots, progress=progress)
 
 
@@ -212,6 +222,7 @@ def write_table(tables: Iterable[FeatureTable], out: Path, files: Sequence[Path]
     marks = {"ibs.version": ibs_core.__version__}
     if any(marks_of(path).get("ibs.generated") == "true" for path in files):
         marks["ibs.generated"] = "true"
+    _refuse_place(out, files)
     facts: dict[str, Any] = {"out": str(out), "rows": 0, "features": 0, "symbols": []}
 
     def frames() -> Iterator[pl.DataFrame]:
@@ -225,6 +236,24 @@ def write_table(tables: Iterable[FeatureTable], out: Path, files: Sequence[Path]
         out.parent.mkdir(parents=True, exist_ok=True)
         join_parquet(frames(), out, marks)
     return facts | {"generated_data": "ibs.generated" in marks}
+
+
+def _refuse_place(out: Path, files: Sequence[Path]) -> None:
+    """Refuse to write over the bars, or where the next look into their folder would find the table."""
+    if out.is_dir():
+        raise EnvironmentFault(
+            f"feature table {out}",
+            found="Is a directory",
+            remedy="name a file, such as features.parquet",
+        )
+    inputs = {path.resolve() for path in files}
+    if out.resolve() in inputs:
+        raise ConfigError(
+            "--out",
+            expected="a new file",
+            found=f"{out}, which holds the bars",
+            remedy="name another file",
+        )
 
 
 class _Plan:
@@ -244,15 +273,12 @@ class _Plan:
         self, contract: Contract, tf_ns: int, features: Sequence[Feature], present: frozenset[str]
     ) -> None:
         pair = {"pair"} if contract.pair in present else set()
-        can = [wire([each.node]).feeds <= present | pair for each in features]
+        can = [feeds_of_node(each.node) <= present | pair for each in features]
         self.names = tuple(each.name for each in features)
         self.columns = np.flatnonzero(can)
         self.wiring = wire(each.node for each, serves in zip(features, can, strict=True) if serves)
         self.own = Key(contract.root, tf_ns)
-        self.keys = {"own": self.own} | {
-            name: Key(str(contract.pair) if name == "pair" else name, tf_ns)
-            for name in self.wiring.feeds
-        }
+        self.keys = {"own": self.own} | keys_of(self.wiring, contract, tf_ns)
 
     def table(
         self, series: Mapping[Key, Series], feeds: Mapping[Key, Feed], universe: Universe

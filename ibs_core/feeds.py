@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ibs_core.bars import TIMEFRAMES_NS
 from ibs_core.kernels.graph import trace_many
 from ibs_core.wiring import Lookup, Wiring, memory_of, new_state, wire_side
 
@@ -96,7 +97,7 @@ class Beside:
     cold: Ints
 
 
-def newest_bar(ends: Ints, other_ends: Ints, tf_ns: int) -> tuple[Ints, Ints]:
+def newest_bar(ends: Ints, other_ends: Ints, width_ns: Ints | int) -> tuple[Ints, Ints]:
     """Find the other instrument's bar that counts at each boundary.
 
     Parameters
@@ -105,8 +106,8 @@ def newest_bar(ends: Ints, other_ends: Ints, tf_ns: int) -> tuple[Ints, Ints]:
         Ends of the own bars.
     other_ends : (m,) int64, UTC ns
         Ends of the other's, in order.
-    tf_ns : int
-        Width of a bar.
+    width_ns : int or (n,) int64
+        How long a bar counts.
 
     Returns
     -------
@@ -117,7 +118,7 @@ def newest_bar(ends: Ints, other_ends: Ints, tf_ns: int) -> tuple[Ints, Ints]:
     """
     newest = np.searchsorted(other_ends, ends, side="right") - 1
     ended = other_ends[np.maximum(newest, 0)] if len(other_ends) else np.zeros(len(ends), np.int64)
-    return newest, np.where((newest >= 0) & (ends - ended < tf_ns), newest, -1)
+    return newest, np.where((newest >= 0) & (ends - ended < width_ns), newest, -1)
 
 
 def newest_session(
@@ -179,19 +180,21 @@ def lay_beside(
     own_dates = np.append(own.dates, np.iinfo(np.int64).min)[
         np.searchsorted(day_ends, ends, side="right") - 1
     ]
+    # A bar of a day has no fixed width: what ended before its session opened is of another day.
+    width_ns = ends - own.bars["start_ns"] if tf_ns == TIMEFRAMES_NS["1d"] else tf_ns
     parts = [pair]
     for (root, side), lookups in groupby(wiring.lookups, lambda each: (each.root, each.side)):
         other, nodes = others[root], [each.node for each in lookups]
         other.compute(wiring.lookups_of(root))
         if side == "bar":
-            newest, fresh = newest_bar(ends, other.ends["bar"], tf_ns)
+            newest, fresh = newest_bar(ends, other.ends["bar"], width_ns)
         else:
             newest, fresh = newest_session(ends, own_dates, other.ends["day"], other.dates)
         parts.append(other.read(side, nodes)[fresh])
         cold |= newest + 1 < max(node.full for node in nodes)
     if "bar" in wiring.pair_on:
         other = others["pair"]
-        newest, fresh = newest_bar(ends, other.ends["bar"], tf_ns)
+        newest, fresh = newest_bar(ends, other.ends["bar"], width_ns)
         pair[:, 0] = _taken(other.bars["close"], fresh)
         pair[:, 1] = _gaps(other.bars["gap"], newest)
     if "day" in wiring.pair_on:

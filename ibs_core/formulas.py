@@ -59,6 +59,15 @@ class Node:
     source: str = ""
     level: Level = Level.NONE
 
+    def __hash__(self) -> int:
+        """Hash once: an expression is looked up far more often than it is made."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        own = (self.op, self.spans, self.n, self.least, self.short, self.x, self.y)
+        return hash((*own, self.part, self.source, self.level, self.inputs))
+
     @cached_property
     def first(self) -> int:
         """Bars before the first value; where data decide, the fewest."""

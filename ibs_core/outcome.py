@@ -109,8 +109,7 @@ def summarise(traded: Traded, settings: Settings) -> Outcome:
     stats["open_positions"] = value_open_positions(held, marks, costs)
     stats["data"] = {symbol.root: _data_facts(item, symbol) for symbol, item in pairs}
     bars = {item.root: bars_frame(item) for item in traded.series}
-    warnings = [line for symbol in traded.symbols for line in symbol.warnings]
-    return Outcome(trades, decisions, equity, stats, bars, warnings)
+    return Outcome(trades, decisions, equity, stats, bars, traded.warnings)
 
 
 def _data_facts(series: Series, symbol: Symbol) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ibs_core.bars import MINUTE_NS, NEVER
+from ibs_core.bars import MINUTE_NS, NEVER, TIMEFRAMES_NS
 from ibs_core.errors import ConfigError, DataError
 from ibs_core.feeds import Feed
 from ibs_core.notes import notes_on
@@ -16,10 +16,12 @@ from ibs_core.universe import Symbol
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from ibs_core.contracts import Contract
     from ibs_core.market_data import MinuteSource
     from ibs_core.universe import Instrument, Universe
+    from ibs_core.wiring import Wiring
 
-__all__ = ["Key", "feed_of", "feeds_of", "read_feeds", "read_series"]
+__all__ = ["Key", "feed_of", "feeds_of", "keys_of", "read_feeds", "read_series"]
 
 
 class Key(NamedTuple):
@@ -71,7 +73,11 @@ def read_series(
     reads_others = bool(universe.asked.feeds)
     known = list(traded or source.roots) if reads_others or risk_inside_bars else traded
     symbols = [universe.get(root) for root in known or ()]
-    keys = {Key(root, each.rule.tf_ns) for each in symbols for root in each.feeds}
+    keys = {
+        key
+        for each in symbols
+        for key in keys_of(each.wiring, each.contract, each.rule.tf_ns).values()
+    }
     _refuse_absent(source, symbols)
     reader = _Reader(
         source,
@@ -135,6 +141,31 @@ def feed_of(series: Series, instrument: Instrument) -> Feed:
     return Feed(series.closed, series.days, dates)
 
 
+def keys_of(wiring: Wiring, contract: Contract, tf_ns: int) -> dict[str, Key]:
+    """Name the series that a symbol's features read.
+
+    Parameters
+    ----------
+    wiring : Wiring
+    contract : Contract
+        The symbol's own: it names the pair.
+    tf_ns : int
+        Width of the symbol's signal bars; what is read by sessions only may be of any width up to a day.
+
+    Returns
+    -------
+    dict of str to Key
+        By the names that the features use.
+    """
+    return {
+        name: Key(
+            str(contract.pair) if name == "pair" else name,
+            tf_ns if wiring.reads_bars_of(name) else TIMEFRAMES_NS["1d"],
+        )
+        for name in wiring.feeds
+    }
+
+
 def feeds_of(symbol: Symbol, feeds: Mapping[Key, Feed]) -> dict[str, Feed]:
     """Return the feeds that a symbol's features read, by the names that they use.
 
@@ -147,10 +178,8 @@ def feeds_of(symbol: Symbol, feeds: Mapping[Key, Feed]) -> dict[str, Feed]:
     -------
     dict of str to Feed
     """
-    return {
-        name: feeds[Key(str(symbol.contract.pair) if name == "pair" else name, symbol.rule.tf_ns)]
-        for name in symbol.wiring.feeds
-    }
+    keys = keys_of(symbol.wiring, symbol.contract, symbol.rule.tf_ns)
+    return {name: feeds[key] for name, key in keys.items()}
 
 
 def _mark_ns(symbols: Sequence[Symbol]) -> int:
@@ -287,7 +316,7 @@ class _Reader:
 def _checked(series: Series, instrument: Instrument, tf_ns: int, *, strict: bool) -> Series:
     if series.base_ns != NEVER and (series.base_ns > tf_ns or tf_ns % series.base_ns):
         raise ConfigError(
-            f"signal bar of {_width(tf_ns)} of {series.root}",
+            f"signal bar {_name(tf_ns)!r} of {series.root}",
             expected=f"a multiple of the data's bars of {_width(series.base_ns)}",
             found=_width(tf_ns),
             remedy="choose a longer strategy.signal_bar or finer data",
@@ -315,7 +344,7 @@ def _refuse_misplaced(series: Series, instrument: Instrument, tf_ns: int) -> Non
         moment = np.datetime64(int(bars["last_ns"][late[0]]), "ns")
         raise DataError(
             f"bars of {series.root} with a width of {_width(series.base_ns)}",
-            expected=f"each inside one {_width(tf_ns)} signal bar, counted from the session's open",
+            expected=f"each inside one {_name(tf_ns)} signal bar, counted from the session's open",
             found=f"the bar at {moment}Z reaches beyond it",
             remedy="use finer data, or bars that start at the session's open",
         )
@@ -344,3 +373,7 @@ def _until(series: Series, symbol: Symbol) -> Series:
 
 def _width(ns: int) -> str:
     return f"{ns // MINUTE_NS}m" if ns % MINUTE_NS == 0 else f"{ns // 10**9}s"
+
+
+def _name(tf_ns: int) -> str:
+    return next(name for name, width_ns in TIMEFRAMES_NS.items() if width_ns == tf_ns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,15 @@ if TYPE_CHECKING:
 
     from ibs_core.bars import Ints, Records
 
-__all__ = ["Lookup", "Wiring", "memory_of", "new_state", "wire", "wire_side"]
+__all__ = [
+    "Lookup",
+    "Wiring",
+    "feeds_of_node",
+    "memory_of",
+    "new_state",
+    "wire",
+    "wire_side",
+]
 
 _RECORDS = {
     Op.WILDER: ("wilder", wilder.STATE),
@@ -75,6 +84,11 @@ class Wiring:
         """Other instruments that must be read; ``pair`` stands for the own pair."""
         pair = {"pair"} if self.pair_on else set()
         return frozenset({each.root for each in self.lookups} | pair)
+
+    def reads_bars_of(self, root: str) -> bool:
+        """Tell whether signal bars of an instrument are read, or its sessions only."""
+        of_pair = root == "pair" and "bar" in self.pair_on
+        return of_pair or any(each.side == "bar" for each in self.lookups_of(root))
 
     def lookups_of(self, root: str) -> list[Lookup]:
         """Return what is read of one instrument, by the name used here."""
@@ -173,6 +187,22 @@ def wire(nodes: Iterable[Node]) -> Wiring:
         full_days=max((link.inputs[0].full for link in links), default=0),
         reads_volume=any(_reads(node, given("volume")) for node in wanted),
     )
+
+
+@lru_cache(maxsize=4096)
+def feeds_of_node(node: Node) -> frozenset[str]:
+    """Name the other instruments that a formula reads.
+
+    Parameters
+    ----------
+    node : Node
+
+    Returns
+    -------
+    frozenset of str
+        ``pair`` stands for the own pair.
+    """
+    return wire([node]).feeds
 
 
 def wire_side(nodes: Iterable[Node]) -> tuple[Records, Ints]:

@@ -737,7 +737,6 @@ def test_a_feature_table_needs_bars(ibs, word):
     refused(ibs("data", "features", *word), 2, "need bars", "--parquet")
 
 
-@pytest.mark.xfail(strict=True, reason="the table takes the place of the bars it was made from")
 def test_a_feature_table_never_takes_the_place_of_its_bars(ibs, damaged):
     path = damaged(lambda bars: bars)
     before = path.read_bytes()
@@ -745,13 +744,11 @@ def test_a_feature_table_never_takes_the_place_of_its_bars(ibs, damaged):
     assert path.read_bytes() == before
 
 
-@pytest.mark.xfail(strict=True, reason="ends in a traceback")
 def test_a_feature_table_in_the_place_of_the_working_folder_is_refused(ibs, bars):
     words = ("--out", ".", "--features", "bar_ibs")
     refused(ibs(*TABLE, bars / "ES.parquet", *words), 3, "Is a directory")
 
 
-@pytest.mark.xfail(strict=True, reason="such a column is written, empty for every symbol")
 @pytest.mark.parametrize("name", ["x_tlt_day_ret", "day_vix", "bar_pair_z"])
 def test_a_feature_that_the_bars_serve_for_no_symbol_is_refused(ibs, bars, name):
     assert ibs(*TABLE, bars, "--out", "f.parquet", "--features", name).code == 2

@@ -509,9 +509,6 @@ def test_the_last_sessions_close_crosses_a_roll_also_when_its_last_hours_are_emp
     assert [bars["close"][i] > moved for i in later] == table.rows[seam : seam + 23, 0].tolist()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a bar of a session counts for a week, as if it were as wide"
-)
 def test_at_bars_of_a_session_another_counts_only_in_the_same_session(sample, tmp_path):
     frames = {root: between(sample[root], *MARCH) for root in ("ES", "NQ")}
     lost = (local("date") == date(2024, 3, 13)) & (local("hour") < 17)

@@ -1,6 +1,6 @@
 """The card of a bundle: typed, and with one spelling.
 
-A card ends in the SHA-256 of the rest of it, and only the spelling that this module writes is read:
+A card holds the SHA-256 of the rest of it, and only the spelling that this module writes is read:
 any byte that differs is refused.
 """
 
@@ -251,13 +251,9 @@ def spell_card(card: Card) -> bytes:
     -------
     bytes
         JSON, keys sorted. A float is spelt so that it reads back bit for bit.
-
-    Raises
-    ------
-    DataError
-        A number in the metrics, the parameters or the strategy is not finite.
     """
-    return _signed({"schema": SCHEMA, **card.model_dump(mode="json")}, "")
+    body = {"schema": SCHEMA, **card.model_dump(mode="json")}
+    return _json(body | {"sha256": sha256(_json(body)).hexdigest()})
 
 
 def parse_card(text: bytes, where: str) -> Card:
@@ -304,13 +300,6 @@ def parse_card(text: bytes, where: str) -> Card:
             remedy=_WRITE_AGAIN,
         )
     return card
-
-
-def _signed(body: dict[str, Any], where: str) -> bytes:
-    try:
-        return _json(body | {"sha256": sha256(_json(body)).hexdigest()})
-    except ValueError:
-        raise DataError("card holds a number that is not finite", where=where) from None
 
 
 def _json(value: dict[str, Any]) -> bytes:

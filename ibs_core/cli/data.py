@@ -171,7 +171,12 @@ def features(
     from ibs_core.feature_table import tabulate, write_table
     from ibs_core.market_data import open_bars
 
-    source = open_bars(options.paths_of(parquet, more), contracts)
+    paths = options.paths_of(parquet, more)
+    if any(path.is_dir() and out.resolve().is_relative_to(path.resolve()) for path in paths):
+        raise click.UsageError(
+            f"--out {out} lies in a folder of bars, where it would be read as bars"
+        )
+    source = open_bars(paths, contracts)
     roots = options.roots_of(symbols, contracts)
     with options.progress_bar("reading", source.n_rows, silent=json_ or quiet) as progress:
         tables = tabulate(source, settings, contracts, roots=roots, names=chosen, progress=progress)

@@ -88,13 +88,13 @@ class HeldBars:
 
     @property
     def roots(self) -> tuple[str, ...]:
-        """Roots held, in the order of the contract map."""
-        return tuple(root for root in self.contracts.contracts if root in self._runs)
+        """Roots that have minutes in the span, in the order of the contract map."""
+        return tuple(root for root in self.contracts.contracts if self._holds(root))
 
     @property
     def feeds(self) -> tuple[str, ...]:
-        """Reference feeds held."""
-        return tuple(name for name in self.contracts.reference_feeds if name in self._runs)
+        """Reference feeds that have minutes in the span."""
+        return tuple(name for name in self.contracts.reference_feeds if self._holds(name))
 
     def between(self, first_ns: int | None = None, until_ns: int | None = None) -> HeldBars:
         """Return the same bars, of which only a span is served.
@@ -150,6 +150,12 @@ class HeldBars:
         """
         del strict
         return list(self._served(root, volume=True)), Repairs(root, ())
+
+    def _holds(self, root: str) -> bool:
+        first, until = self._span
+        return any(
+            run.ts_ns[0] < until and run.ts_ns[-1] >= first for run in self._runs.get(root, ())
+        )
 
     def _served(self, root: str, *, volume: bool) -> Iterator[MinuteRun]:
         for run in self._runs[root]:
