@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import resource
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cache, partial
 from itertools import pairwise
 from typing import NamedTuple
@@ -711,3 +711,22 @@ def test_a_place_that_cannot_be_written_is_a_fault_of_the_environment(small, tmp
 def test_a_name_that_is_none_is_refused_before_any_bar_is_read(small):
     with pytest.raises(ConfigError, match="did you mean 'bar_rsi5'"):
         tables_of(small, settings_of("1h"), names=["bar_rsi6"])
+
+
+def test_a_feed_of_one_row_a_day_serves_what_reads_its_sessions(sample, tmp_path):
+    dates = weekdays(date(2024, 3, 1), date(2024, 3, 29))
+    rows = feed_rows("VIX", dates).filter(pl.int_range(pl.len()) % 4 == 0)
+    stamped = pl.Series([datetime(d.year, d.month, d.day, tzinfo=UTC) for d in dates])
+    rows = rows.with_columns(ts_event=stamped.cast(pl.Datetime("ns", "UTC")))
+    between(sample["ES"], *MARCH).write_parquet(tmp_path / "ES.parquet")
+    rows.write_parquet(tmp_path / "VIX.parquet")
+    source = open_bars([tmp_path], MAP)
+    names = ["day_vix", "x_vix_day_ret"]
+    frame = next(iter(tabulate(source, settings_of("1h"), MAP, names=names))).frame()
+    closes = dict(zip(dates, rows["close"], strict=True))
+    known = frame.drop_nulls("day_vix")
+    assert known.height > 200
+    for session, at, vix in known.select("session", "known_at", "day_vix").iter_rows():
+        local = at.astimezone(CHICAGO)
+        ended = local.date() if local.hour >= 16 else local.date() - timedelta(days=1)
+        assert vix == closes[max(d for d in dates if d <= ended)], session
