@@ -20,7 +20,8 @@ from ibs_core.parameters import make_risk
 from ibs_core.reading import Key, feed_of, feeds_of, read_series
 from ibs_core.report.equity import PointCosts
 from ibs_core.schedule import make_schedule
-from ibs_core.universe import Symbol, Universe
+from ibs_core.universe import Model, Symbol, Universe
+from ibs_core.veto import judge
 from ibs_core.wiring import memory_of, new_state
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from ibs_core.bars import Ints
+    from ibs_core.bars import Floats, Ints
     from ibs_core.config import Settings
     from ibs_core.contracts import ContractMap
     from ibs_core.feeds import Feed
@@ -86,6 +87,7 @@ def trade(
     end: date | None = None,
     strict: bool = False,
     seams: Mapping[str, Ints] | None = None,
+    models: Callable[[str], Model] | None = None,
     progress: Callable[[str, int], None] | None = None,
 ) -> Traded:
     """Replay bars into trades: everything up to the trade table.
@@ -103,6 +105,8 @@ def trade(
         Refuse data that would be repaired.
     seams : Mapping of str to (n_seams,) int64, UTC ns, optional
         Roll instants by root where a roll table knows more than the data; default: those of the data.
+    models : callable, optional
+        Gives the model of a root; asked only where the settings' mode is not off.
     progress : callable, optional
         Called with a symbol and the number of its minutes just read.
 
@@ -114,15 +118,16 @@ def trade(
     ------
     ConfigError, DataError, EnvironmentFault
     """
-    if settings.model.mode != "off":
+    off = settings.model.mode == "off"
+    if not off and models is None:
         raise ConfigError(
             f"model.mode {settings.model.mode!r}",
             expected="a model bundle for every traded symbol",
-            found="none: this version cannot score models yet",
-            remedy="use --model-mode off",
+            found="none",
+            remedy="train and promote one (`ibs model`), or use --model-mode off",
         )
     wanted = list(roots) if roots else list(settings.symbols) or None
-    universe = Universe(settings, contracts, start=start, end=end)
+    universe = Universe(settings, contracts, start=start, end=end, models=None if off else models)
     series = read_series(
         source,
         universe,
@@ -178,14 +183,13 @@ def _decide(
     book = positions.new_positions(len(traded))
     replay.decide_many(
         joined([symbol.params for symbol in traded]),
-        make_risk(settings.risk, by_score=settings.model.mode == "veto")[0],
+        make_risk(settings.risk, veto=settings.model.mode == "veto")[0],
         book,
         portfolio.new_desk()[0],
         _feeds(traded, series),
         joined([item.bars for item in series]),
         schedule,
         seen,
-        np.zeros(0),
         joined([item.path for item in series]),
         joined([symbol.session_table for symbol in traded]),
         trades,
@@ -212,7 +216,8 @@ def _observe(
     beside = lay_beside(symbol.wiring, own, feeds_of(symbol, feeds), symbol.rule.tf_ns)
     schedule["feeds_cold"][:closed] = beside.cold
     graph = symbol.wiring.graph
-    signals.observe_many(
+    rows = np.empty((closed if symbol.model else 0, len(graph.columns)))
+    n_candidates = signals.observe_many(
         symbol.params[0],
         graph,
         memory_of(new_state(graph.bar)),
@@ -223,11 +228,22 @@ def _observe(
         beside.foreign,
         beside.day_pair,
         seen,
-        np.zeros((0, len(graph.columns))),
+        rows,
     )
+    if symbol.model:
+        _judge(symbol.model, rows[:n_candidates], seen[:closed])
     if not series.complete:  # it fills and protects, but decides nothing
         seen["gate"][closed:] = signals.NOT_TRADED
         bars["end_ns"][closed:] = NEVER
+
+
+def _judge(model: Model, rows: Floats, seen: Records) -> None:
+    """Score the candidates and write the verdicts beside their signals."""
+    columns = rows[:, rows.shape[1] - len(model.features) :]
+    judged = judge(model.scorer, columns, names=model.features, threshold=model.threshold)
+    candidates = seen["gate"] == signals.CANDIDATE
+    seen["score"][candidates] = judged.scores
+    seen["verdict"][candidates] = judged.codes
 
 
 def _feeds(traded: Sequence[Symbol], series: Sequence[Series]) -> Records:
@@ -255,6 +271,7 @@ def _line(symbol: Symbol, series: Series, settings: Settings) -> Line:
         executed=executed,
         costs=costs,
         instruments=tuple(_executed(name, symbol) for name in series.instruments),
+        model=symbol.model,
     )
 
 

@@ -88,7 +88,7 @@ def _labels(traded: Traded, i: int, places: Ints) -> tuple[Ints, Records]:
     ended = np.zeros(len(places), np.int64)
     replay.label_many(
         symbol.params,
-        make_risk(Risk(), by_score=False)[0],
+        make_risk(Risk(), veto=False)[0],
         feed,
         series.bars,
         traded.schedules[i],

@@ -99,7 +99,7 @@ class Explainer:
             sum rounds away, about 1e-6 for a thousand trees, is in the largest contribution.
         """
         parts = [self._walk(chunk) for chunk in self._chunks(rows)]
-        scores = np.concatenate([score for score, _ in parts])
+        scores = np.concatenate([score for score, _ in parts]).astype(np.float64)
         contributions = np.concatenate([each for _, each in parts])
         rest = scores - self._base - contributions.sum(axis=1)
         largest = np.abs(contributions).argmax(axis=1)
@@ -146,9 +146,9 @@ class Explainer:
             node = np.where(below, trees.left[node], trees.right[node])
             at[where] = node
             contributions += np.bincount(first + self._via[node], self._gain[node], n_cells)
-        weights = trees.weight[at].reshape(k, -1)
+        weights = trees.weight[at].reshape(k, len(trees.roots))
         sums = np.add.accumulate(weights, axis=1, dtype=np.float32)[:, -1]  # one after another
-        return np.minimum(sums, np.float32(1)), contributions.reshape(k, -1)
+        return np.minimum(sums, np.float32(1)), contributions.reshape(rows.shape)
 
 
 def read_trees(model: bytes) -> Trees:
@@ -184,6 +184,9 @@ def _trees(attributes: dict[str, Any], n_features: int) -> Trees:
     tree = attributes["nodes_treeids"]
     number = attributes["nodes_nodeids"]
     n_nodes = len(tree)
+    for name, values in attributes.items():
+        whole = not name.startswith("nodes_") or len(values) == n_nodes
+        _require(whole, f"a value of {name} for each node")
     roots = np.flatnonzero(np.diff(tree, prepend=-1))
     start = np.repeat(roots, np.diff(roots, append=n_nodes))
     index = np.arange(n_nodes)
@@ -207,9 +210,7 @@ def _trees(attributes: dict[str, Any], n_features: int) -> Trees:
     _require(np.array_equal(np.sort(ends), np.flatnonzero(leaf)), "one weight a leaf")
     weight = np.zeros(n_nodes, np.float32)
     weight[ends] = attributes["class_weights"]
-    share = attributes["nodes_hitrates"]
-    threshold = attributes["nodes_values"]
-    _require(len(share) == len(threshold) == n_nodes, "a share and a threshold for each node")
+    threshold, share = attributes["nodes_values"], attributes["nodes_hitrates"]
     return Trees(n_features, roots, left, right, feature, threshold, weight, share)
 
 
@@ -279,12 +280,12 @@ def _attribute(view: memoryview) -> tuple[str, Any]:
         key, after = _varint(view, i)
         if key == (7 << 3 | _FOUR):  # floats, each with its key
             records = np.frombuffer(view[i : i + (len(view) - i) // 5 * 5], np.uint8).reshape(-1, 5)
-            n = _run(records[:, 0] == key)
+            n = _run(records[:, 0] == key, first=value is None)
             value = records[:n, 1:].copy().view("<f4").ravel().astype(np.float32)
             i += 5 * n
         elif key == (8 << 3 | _VARINT):  # ints, each with its key
             numbers, ends = _varints(view[i:])
-            n = _run(numbers[: len(numbers) // 2 * 2 : 2] == key)
+            n = _run(numbers[: len(numbers) // 2 * 2 : 2] == key, first=value is None)
             value = numbers[1 : 2 * n : 2]
             i += int(ends[2 * n - 1])
         else:
@@ -298,9 +299,11 @@ def _attribute(view: memoryview) -> tuple[str, Any]:
     return name, strings or value
 
 
-def _run(same: NDArray[np.bool_]) -> int:
-    """Count how many are true before the first that is not."""
-    return len(same) if same.all() else int(same.argmin())
+def _run(same: NDArray[np.bool_], *, first: bool) -> int:
+    """Count how many are true before the first that is not; there is one run, and it is not empty."""
+    n = len(same) if same.all() else int(same.argmin())
+    _require(first and n > 0, "numbers in one run")
+    return n
 
 
 def _varints(view: memoryview) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

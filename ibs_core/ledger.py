@@ -9,11 +9,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ibs_core.bars import EXIT_REASONS
-from ibs_core.portfolio import BLOCKS, ENTRY
+from ibs_core.portfolio import BLOCKS, ENTRY, FIRST_VETO
 from ibs_core.positions import LEAVING, OPEN
 from ibs_core.report.equity import MARKS, OpenPosition, PointCosts
 from ibs_core.report.run import BARS, DECISIONS, TRADES
 from ibs_core.signals import FIRST_FILTER, FIRST_MISSING, GATES
+from ibs_core.veto import MISSING, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ibs_core.contracts import Contract
     from ibs_core.series import Series
     from ibs_core.sessions import Sessions
+    from ibs_core.universe import Model
 
 __all__ = [
     "Line",
@@ -48,6 +50,7 @@ class Line:
     costs : PointCosts
     instruments : tuple of str
         Contract names by id.
+    model : Model or None
     """
 
     def __init__(
@@ -58,12 +61,21 @@ class Line:
         executed: Contract,
         costs: PointCosts,
         instruments: tuple[str, ...],
+        model: Model | None = None,
     ) -> None:
         self.root = root
         self.quantity = quantity
         self.executed = executed
         self.costs = costs
         self.instruments = instruments
+        self.model = model
+
+    def reasons(self) -> list[str]:
+        """Spell an entry's reasons by code; codes that mean nothing are empty."""
+        names = ["taken", *(f"blocked:{name}" for name in BLOCKS)]
+        names += [""] * (FIRST_VETO - len(names))
+        features = self.model.features if self.model else ()
+        return names + [reason_of(code, features) for code in range(MISSING + len(features))]
 
 
 def trades_frame(trades: Records, lines: Sequence[Line]) -> pl.DataFrame:
@@ -132,16 +144,22 @@ def decisions_frame(decisions: Records, lines: Sequence[Line]) -> pl.DataFrame:
     order = np.argsort(decisions["time_ns"], kind="stable")
     decisions = decisions[order]
     entry = decisions["action"] == ENTRY
-    taken = _names(("taken", *(f"blocked:{name}" for name in BLOCKS)), decisions["reason"] * entry)
+    reasons = [line.reasons() for line in lines]
+    codes = (decisions["reason"] * entry).tolist()
+    taken = [reasons[i][code] for i, code in zip(decisions["symbol"].tolist(), codes, strict=True)]
+    limits = [line.model.threshold if line.model else None for line in lines]
+    limit = pl.Series(limits, dtype=pl.Float32).gather(decisions["symbol"])
     left = _names(("", *EXIT_REASONS), decisions["reason"] * ~entry)
     return pl.DataFrame(
         {
             "time": _instants(decisions["time_ns"]),
             "symbol": _names([line.root for line in lines], decisions["symbol"]),
             "action": _names(("exit", "entry"), entry.astype(np.int64)),
-            "reason": pl.select(pl.when(pl.Series(entry)).then(taken).otherwise(left)).to_series(),
+            "reason": pl.select(
+                pl.when(pl.Series(entry)).then(pl.Series(taken, dtype=pl.String)).otherwise(left)
+            ).to_series(),
             "score": pl.Series(decisions["score"]).cast(pl.Float32).fill_nan(None),
-            "threshold": pl.repeat(None, len(decisions), dtype=pl.Float32, eager=True),
+            "threshold": limit,
         },
         schema=DECISIONS,
     )
@@ -190,7 +208,8 @@ def refused_counts(decisions: pl.DataFrame, root: str) -> dict[str, int]:
     entries = decisions.filter((pl.col("symbol") == root) & (pl.col("action") == "entry"))
     found = dict(entries["reason"].value_counts().iter_rows())
     named = ((block, found.get(f"blocked:{block}", 0)) for block in BLOCKS)
-    return {block: count for block, count in named if count}
+    vetoed = {reason: n for reason, n in sorted(found.items()) if reason.startswith("vetoed")}
+    return {block: count for block, count in named if count} | vetoed
 
 
 def marks_frame(series: Series, sessions: Sessions, first_date: int) -> pl.DataFrame:

@@ -19,6 +19,8 @@ from ibs_core.signals import PARAMS
 from ibs_core.wiring import Wiring, wire
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from ibs_core.contracts import Contract, ContractMap
@@ -73,7 +75,11 @@ def check_symbol(root: str, execute: str | None, contracts: ContractMap) -> None
 
 
 def make_wiring(
-    strategy: Strategy, contract: Contract, contracts: ContractMap, where: str
+    strategy: Strategy,
+    contract: Contract,
+    contracts: ContractMap,
+    where: str,
+    required: Sequence[str] = (),
 ) -> Wiring:
     """Find what a strategy computes of its bars.
 
@@ -85,11 +91,13 @@ def make_wiring(
     contracts : ContractMap
     where : str
         Where the strategy stands in the configuration, for messages.
+    required : sequence of str
+        Features of the symbol's model.
 
     Returns
     -------
     Wiring
-        With a column for each filter, in their order, then those of the gates.
+        With a column for each filter, in their order, then those of the gates, then those of the model.
 
     Raises
     ------
@@ -102,7 +110,8 @@ def make_wiring(
         feature = resolve(name, contracts, where=place)
         _refuse_idle_filter(feature, test, place)
         wanted.append(feature.node)
-    wiring = wire([*wanted, *_gate_nodes(strategy)])
+    scored = [resolve(name, contracts, where=f"model of {contract.root}").node for name in required]
+    wiring = wire([*wanted, *_gate_nodes(strategy), *scored])
     if "pair" in wiring.feeds and contract.pair is None:
         raise ConfigError(
             f"{where}.filters of {contract.root}",
@@ -199,14 +208,14 @@ def make_params(
     return params
 
 
-def make_risk(risk: Risk, *, by_score: bool) -> NDArray[np.void]:
+def make_risk(risk: Risk, *, veto: bool) -> NDArray[np.void]:
     """Flatten the limits over all symbols.
 
     Parameters
     ----------
     risk : Risk
-    by_score : bool
-        Whether capacity goes to the highest score first.
+    veto : bool
+        Whether verdicts keep candidates out and capacity goes to the highest score first.
 
     Returns
     -------
@@ -220,7 +229,7 @@ def make_risk(risk: Risk, *, by_score: bool) -> NDArray[np.void]:
     row["max_orders_per_minute"] = orders if orders is not None else NEVER
     near = risk.no_entry_before_close
     row["no_entry_before_close_ns"] = near if near is not None else -1
-    row["by_score"] = by_score
+    row["veto"] = veto
     return out
 
 

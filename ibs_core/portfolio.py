@@ -19,6 +19,7 @@ __all__ = [
     "DESK",
     "ENTRY",
     "EXIT",
+    "FIRST_VETO",
     "RISK",
     "SLICE",
     "TAKEN",
@@ -52,6 +53,9 @@ BLOCKS = (
     TOO_MANY_POSITIONS,
 ) = range(1, len(BLOCKS) + 1)
 
+FIRST_VETO = 100
+"""Reason of an entry that the model keeps out, with its verdict added."""
+
 MAX_ORDERS = 512
 
 RISK = np.dtype(
@@ -60,7 +64,10 @@ RISK = np.dtype(
         ("daily_loss_usd", "f8"),  # NaN is off
         ("max_orders_per_minute", "i8"),  # NEVER is off
         ("no_entry_before_close_ns", "i8"),  # -1 is off
-        ("by_score", "i8"),  # 1: capacity goes to the highest score first
+        (
+            "veto",
+            "i8",
+        ),  # 1: verdicts keep candidates out, and capacity goes to the highest score first
     ],
 )
 
@@ -84,6 +91,7 @@ SLICE = np.dtype(
         ("atr", "f8"),
         ("gate", "i8"),
         ("score", "f8"),
+        ("verdict", "i8"),
         ("flats", "i8"),
         ("in_roll", "i8"),
         ("expire_ns", "i8"),
@@ -95,7 +103,8 @@ SLICE = np.dtype(
 DECISION = np.dtype(
     [("time_ns", "i8"), ("symbol", "i8"), ("action", "i8"), ("reason", "i8"), ("score", "f8")],
 )
-"""An entry's reason is TAKEN or a code of BLOCKS, an exit's a code of ``bars.EXIT_REASONS``."""
+"""An entry's reason is TAKEN, a code of BLOCKS or FIRST_VETO + verdict, an exit's a code of
+``bars.EXIT_REASONS``."""
 
 
 def new_desk() -> Records:
@@ -256,7 +265,7 @@ def _next_candidate(risk: Record, slices: Records, done: Ints) -> int:
     for i in range(len(slices)):
         if done[i] == 1 or slices[i]["closing"] == 0 or slices[i]["gate"] != CANDIDATE:
             continue
-        if best < 0 or (risk["by_score"] == 1 and slices[i]["score"] > slices[best]["score"]):
+        if best < 0 or (risk["veto"] == 1 and slices[i]["score"] > slices[best]["score"]):
             best = i
     return best
 
@@ -279,7 +288,10 @@ def _decide_entries(
             break
         done[i] = 1
         now = slices[i]
-        reason = _refusal(time_ns, risk, book, desk, i, now)
+        if risk["veto"] == 1 and now["verdict"] > 0:
+            reason = FIRST_VETO + now["verdict"]
+        else:
+            reason = _refusal(time_ns, risk, book, desk, i, now)
         if reason == TAKEN:
             positions.enter(
                 params[i],

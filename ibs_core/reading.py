@@ -70,8 +70,8 @@ def read_series(
     ------
     ConfigError, DataError, EnvironmentFault
     """
-    reads_others = bool(universe.asked.feeds)
-    known = list(traded or source.roots) if reads_others or risk_inside_bars else traded
+    first = bool(universe.asked.feeds) or universe.has_models or risk_inside_bars
+    known = list(traded or source.roots) if first else traded
     symbols = [universe.get(root) for root in known or ()]
     keys = {
         key
@@ -84,7 +84,7 @@ def read_series(
         universe,
         None if known is None else frozenset(known),
         frozenset(keys),
-        volume=universe.asked.reads_volume,
+        volume=universe.asked.reads_volume or any(each.wiring.reads_volume for each in symbols),
         strict=strict,
         progress=progress,
     )

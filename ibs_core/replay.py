@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ibs_core import portfolio, positions
-from ibs_core.bars import NEVER, Floats, Ints, Record, Records
+from ibs_core.bars import NEVER, Ints, Record, Records
 from ibs_core.kernels._jit import jit
 from ibs_core.positions import ENTERING, FLAT, LEAVING, OPEN
 from ibs_core.signals import NOT_TRADED
@@ -144,7 +144,6 @@ def _read_slice(
     bars: Records,
     schedule: Records,
     signals: Records,
-    scores: Floats,
     now: Record,
 ) -> None:
     k = feed["bar"]
@@ -159,7 +158,8 @@ def _read_slice(
     now["ibs"] = signals[k]["ibs"]
     now["atr"] = signals[k]["atr"]
     now["gate"] = signals[k]["gate"]
-    now["score"] = scores[k] if len(scores) > 0 else np.nan
+    now["score"] = signals[k]["score"]
+    now["verdict"] = signals[k]["verdict"]
     now["flats"] = schedule[k]["flats_end"]
     now["in_roll"] = schedule[k]["in_roll"]
     now["expire_ns"] = schedule[k]["expire_ns"]
@@ -179,7 +179,6 @@ def decide_many(
     bars: Records,
     schedule: Records,
     signals: Records,
-    scores: Floats,
     path: Records,
     sessions: Records,
     trades: Records,
@@ -197,7 +196,6 @@ def decide_many(
     feeds : (n_symbols,) FEED
     bars, schedule, signals : (n_bars,) BAR, SCHEDULE, SIGNAL, symbol after symbol
         A bar that the data do not complete ends NEVER: it fills and protects but decides nothing.
-    scores : (n_bars,) float64, or (0,) without a model
     path : (n_path,) PATH, symbol after symbol
     sessions : (n_sessions,) SESSION, symbol after symbol
     trades : (capacity,) TRADE, appended
@@ -229,7 +227,7 @@ def decide_many(
         if time_ns == NEVER:
             break
         for i in range(len(book)):
-            _read_slice(time_ns, feeds[i], bars, schedule, signals, scores, slices[i])
+            _read_slice(time_ns, feeds[i], bars, schedule, signals, slices[i])
         portfolio.decide(time_ns, params, risk, book, desk, slices, decisions, n)
 
 
@@ -254,11 +252,10 @@ def _label(
     desk[0]["halted_date"] = -NEVER
     feed[0]["bar"], feed[0]["opened"], feed[0]["crossed"] = k, 1, 1
     feed[0]["path"] = feed[0]["path_offset"] + bars[k]["path_stop"]
-    scores = np.zeros(0)
     time_ns = bars[k]["end_ns"]
     _enter_session(book[0], feed[0], sessions, time_ns)
     while True:
-        _read_slice(time_ns, feed[0], bars, schedule, signals, scores, slices[0])
+        _read_slice(time_ns, feed[0], bars, schedule, signals, slices[0])
         if feed[0]["bar"] > k + 1:
             slices[0]["gate"] = NOT_TRADED
         n[1] = 0

@@ -103,8 +103,11 @@ SCHEDULE = np.dtype(
 )
 """What the calendar, the roll table and other instruments say of one bar, known at its end."""
 
-SIGNAL = np.dtype([("ibs", "f8"), ("atr", "f8"), ("gate", "i8")])
-"""What a closed bar says: its IBS, its ATR(14) where needed, and the first gate that failed (0: none)."""
+SIGNAL = np.dtype(
+    [("ibs", "f8"), ("atr", "f8"), ("gate", "i8"), ("score", "f8"), ("verdict", "i8")]
+)
+"""What a closed bar says: its IBS, its ATR(14) where needed, and the first gate that failed (0: none); of a
+candidate the model's score (NaN: none) and why it stays out (``veto.TAKEN``: it does not)."""
 
 
 @jit
@@ -231,6 +234,8 @@ def observe_many(
         signals[i]["ibs"] = row[params["ibs_column"]]
         signals[i]["atr"] = row[params["atr_column"]] if params["atr_column"] >= 0 else 0.0
         signals[i]["gate"] = gate(params, n_bars, n_days, schedule[i], row)
+        signals[i]["score"] = np.nan
+        signals[i]["verdict"] = 0
         if signals[i]["gate"] == CANDIDATE:
             if n_candidates < len(rows):
                 rows[n_candidates] = row

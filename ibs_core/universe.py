@@ -15,18 +15,42 @@ from ibs_core.sessions import Sessions, load_sessions
 from ibs_core.wiring import Wiring, wire
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import date
 
     from ibs_core.config import Settings, Strategy
     from ibs_core.contracts import Contract, ContractMap
     from ibs_core.schedule import Rule
+    from ibs_core.veto import Scorer
 
-__all__ = ["Instrument", "Symbol", "Universe", "check_settings"]
+__all__ = ["Instrument", "Model", "Symbol", "Universe", "check_settings"]
 
 Records = NDArray[np.void]
 _FIRST_NS, _LAST_NS = (
     int(np.datetime64(f"{year}-01-01", "ns").astype(np.int64)) for year in (2006, 2035)
 )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """One symbol's veto model, ready to score.
+
+    Attributes
+    ----------
+    version : str
+    features : tuple of str
+        In the order of the model's columns.
+    threshold : float
+    scorer : Scorer
+    seen_ns : tuple of (int, int), UTC ns
+        First decision and last label end that it was trained on.
+    """
+
+    version: str
+    features: tuple[str, ...]
+    threshold: float
+    scorer: Scorer
+    seen_ns: tuple[int, int]
 
 
 @dataclass(slots=True, eq=False)
@@ -68,6 +92,8 @@ class Symbol(Instrument):
     wiring : Wiring
     params : (1,) signals.PARAMS
     rule : Rule
+    model : Model or None
+        Its features are the last columns of the graph.
     """
 
     strategy: Strategy
@@ -76,6 +102,7 @@ class Symbol(Instrument):
     wiring: Wiring
     params: Records
     rule: Rule
+    model: Model | None = None
 
     @property
     def feeds(self) -> frozenset[str]:
@@ -118,7 +145,9 @@ class Universe:
         *,
         start: date | None,
         end: date | None,
+        models: Callable[[str], Model] | None = None,
     ) -> None:
+        self._models = models
         self._settings = settings
         self._contracts = contracts
         self._span = (start, end)
@@ -143,8 +172,13 @@ class Universe:
         return self._made[root]
 
     @property
+    def has_models(self) -> bool:
+        """Whether each symbol has a model, whose features are known with the symbol only."""
+        return self._models is not None
+
+    @property
     def asked(self) -> Wiring:
-        """What any strategy of the settings reads, the symbol's own place in it left open."""
+        """What the filters of any strategy of the settings read."""
         strategies = [
             self._settings.strategy,
             *map(self._settings.strategy_of, self._settings.symbols),
@@ -179,7 +213,10 @@ class Universe:
         quantity = own.quantity if own else 1
         where = f"symbols.{root}.strategy" if own and own.strategy else "strategy"
         read = self.instrument(root)
-        wiring = make_wiring(strategy, contract, self._contracts, where)
+        model = self._models(root) if self._models else None
+        wiring = make_wiring(
+            strategy, contract, self._contracts, where, model.features if model else ()
+        )
         return Symbol(
             contract,
             read.sessions,
@@ -190,6 +227,7 @@ class Universe:
             wiring=wiring,
             params=make_params(strategy, executed, wiring, quantity=quantity, costs=settings.costs),
             rule=make_rule(strategy, contract, start=self._span[0], end=self._span[1], where=where),
+            model=model,
         )
 
 

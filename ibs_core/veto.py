@@ -173,7 +173,7 @@ def _scored(
     if len(rows) == 0:
         return np.empty(0, np.float32), np.empty(0, np.int64), ""
     try:
-        scores = scorer.score(rows)
+        scores = np.asarray(scorer.score(rows))
     except Exception as error:  # noqa: BLE001  (whatever a model does, the answer is a veto)
         return _nothing(len(rows), f"{type(error).__name__}: {error}")
     if scores.shape != (len(rows),) or scores.dtype != np.float32:

@@ -65,7 +65,7 @@ def training_rows(n, n_features):
 
 
 @lru_cache(maxsize=8)
-def fitted(n_trees, depth, *, bootstrap=True, class_weight=None, leaf=30, n=3_000, n_features=6):
+def fitted(n_trees, depth, *, bootstrap=True, class_weight=None, leaf=30, n=1_500, n_features=6):
     """A fitted forest."""
     from sklearn.ensemble import RandomForestClassifier
 

@@ -100,7 +100,7 @@ class Driver:
         bar, signal, laid = world.bars[k], world.signals[k], world.schedule[k]
         slices[i] = (
             *(1, self.bar_open[i], bar["close"], bar["high"], bar["low"]),
-            *(signal["ibs"], signal["atr"], signal["gate"], world.scores[k]),
+            *(signal["ibs"], signal["atr"], signal["gate"], signal["score"], signal["verdict"]),
             *(laid["flats_end"], laid["in_roll"], laid["expire_ns"], laid["close_left_ns"]),
         )
         self.bar_open[i] = 0
@@ -206,7 +206,7 @@ def take_slices(world, stop):
         for i in range(len(slices)):
             replay._read_slice(
                 *(time_ns, ledger.feeds[i], world.bars, world.schedule, world.signals),
-                *(world.scores, slices[i]),
+                slices[i],
             )
         portfolio.decide(
             *(time_ns, world.params, world.risk[0], ledger.book, ledger.desk[0], slices),

@@ -19,9 +19,9 @@ FORESTS = {
         (900, 5),
         {"class_weight": "balanced_subsample", "n_features": 29},
     ),
-    "600 of depth 7, no bootstrap": ((600, 7), {"bootstrap": False, "n_features": 29}),
+    "600 of depth 7, no bootstrap": ((600, 7), {"bootstrap": False}),
     "1,200 without limit": ((1200, None), {}),
-    "leaves only": ((30, 3), {"leaf": 3_000, "bootstrap": False}),
+    "leaves only": ((30, 3), {"leaf": 1_500, "bootstrap": False}),
 }
 
 
@@ -174,11 +174,13 @@ def test_packed_numbers_are_read_or_refused_never_misread():
 def test_a_damaged_model_is_refused_or_read_but_never_walked_for_ever():
     model = exported(40, 4)
     rng = np.random.default_rng(4)
-    rows, _ = training_rows(3_000, 6)
+    rows, _ = training_rows(1_500, 6)
     for place in rng.integers(0, len(model), 300):
         damaged = bytearray(model)
         damaged[place] ^= 1 << int(rng.integers(8))
         try:
-            Explainer(bytes(damaged)).score(rows[:3])
+            explainer, trees = Explainer(bytes(damaged)), read_trees(bytes(damaged))
         except DataError:
             continue
+        if trees.n_features == rows.shape[1]:
+            explainer.score(rows[:3])

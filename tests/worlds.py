@@ -698,7 +698,7 @@ def draw_risk(rng, max_positions):
     row["daily_loss_usd"] = rng.choice([np.nan, 300.0, 3000.0])
     row["max_orders_per_minute"] = rng.choice([NEVER, 1, 2])
     row["no_entry_before_close_ns"] = rng.choice([-1, 90 * MINUTE_NS])
-    row["by_score"] = rng.integers(0, 2)
+    row["veto"] = rng.integers(0, 2)
     return risk
 
 
@@ -748,13 +748,15 @@ def draw_world(seed, *, n_symbols=3, max_positions=None, density=0.08, n_max=300
         all_params.append(params)
         raw.append(minutes)
     bars, schedule, signal, path = (np.concatenate(column) for column in zip(*parts, strict=True))
+    signal["score"] = rng.permutation(len(bars))  # a score names its bar
+    signal["verdict"] = rng.choice([0, 0, 0, 1, 3], len(bars))
     return World(
         np.concatenate(all_params),
         draw_risk(rng, limit),
         bars,
         schedule,
         signal,
-        rng.permutation(len(bars)).astype(np.float64),  # a score names its bar
+        signal["score"].copy(),
         path,
         np.concatenate(tables),
         feeds,
@@ -792,7 +794,7 @@ def decide_all(world, ledger=None):
     ledger = new_ledger(world) if ledger is None else ledger
     replay.decide_many(
         *(world.params, world.risk[0], ledger.book, ledger.desk[0], ledger.feeds),
-        *(world.bars, world.schedule, world.signals, world.scores, world.path, world.sessions),
+        *(world.bars, world.schedule, world.signals, world.path, world.sessions),
         *(ledger.trades, ledger.decisions, ledger.n),
     )
     return ledger

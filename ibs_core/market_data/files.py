@@ -172,6 +172,8 @@ def reading(path: Path) -> Iterator[None]:
             remedy="change its owner or mode",
         ) from error
     except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        if "KeyboardInterrupt" in str(error):  # Ctrl-C that reached Polars first is still Ctrl-C
+            raise KeyboardInterrupt from error
         raise EnvironmentFault(
             "unreadable or truncated file",
             expected="a complete Parquet or DBN file",
