@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ibs_core.contracts import ContractMap
     from ibs_core.market_data import BarSource
     from ibs_core.series import Series
-    from ibs_core.universe import Symbol
+    from ibs_core.universe import Model, Symbol
 
 __all__ = ["Outcome", "run_backtest", "summarise"]
 
@@ -109,7 +109,35 @@ def summarise(traded: Traded, settings: Settings) -> Outcome:
     stats["open_positions"] = value_open_positions(held, marks, costs)
     stats["data"] = {symbol.root: _data_facts(item, symbol) for symbol, item in pairs}
     bars = {item.root: bars_frame(item) for item in traded.series}
-    return Outcome(trades, decisions, equity, stats, bars, traded.warnings)
+    warnings = [*traded.warnings]
+    if models := {each.root: each.model for each in traded.symbols if each.model}:
+        stats["in_training"] = {
+            root: _in_training(trades, root, each) for root, each in models.items()
+        }
+        warnings += [
+            _told(root, facts) for root, facts in stats["in_training"].items() if facts["trades"]
+        ]
+    return Outcome(trades, decisions, equity, stats, bars, warnings)
+
+
+def _in_training(trades: pl.DataFrame, root: str, model: Model) -> dict[str, Any]:
+    """Count the trades that a model was trained on: their results are no evidence of it."""
+    first, last = (pl.lit(ns).cast(pl.Datetime("ns", "UTC")) for ns in model.seen_ns)
+    own = trades.filter(pl.col("symbol") == root)
+    seen = own.filter((pl.col("exit_time") >= first) & (pl.col("entry_time") <= last))
+    return {
+        "version": model.version,
+        "trades": seen.height,
+        "of": own.height,
+        "net_usd": float(seen["net_usd"].sum()),
+    }
+
+
+def _told(root: str, facts: dict[str, Any]) -> str:
+    return (
+        f"{root}: {facts['trades']:,} of {facts['of']:,} trades lie inside the training window of its model "
+        f"{facts['version']}; what they made ({facts['net_usd']:,.0f} USD) is no evidence of it"
+    )
 
 
 def _data_facts(series: Series, symbol: Symbol) -> dict[str, Any]:

@@ -146,7 +146,10 @@ FAULTS = {
         {"promotion": json.loads(PROMOTION.model_dump_json()) | {"forced": False}},
         "promotion: expected every guardrail passed, or forced; these failed: profit factor",
     ),
-    "a metric that is not finite": ({"metrics": {"pf": float("inf")}}, r"card's metrics\.pf"),
+    "a metric that is not finite": (
+        {"metrics": {"pf": float("inf")}},
+        "holds a number that is not finite",
+    ),
 }
 
 

@@ -288,9 +288,12 @@ def parse_card(text: bytes, where: str) -> Card:
     body = {key: value for key, value in raw.items() if key not in ("schema", "sha256")}
     try:
         card = Card.model_validate_json(json.dumps(body))
+        spelt = spell_card(card)
     except ValidationError as error:
         raise _fault(error, where) from None
-    if text != spell_card(card):  # also a key written twice, or another SHA-256
+    except ValueError:  # of the metrics, say: read as JSON, pydantic lets it pass
+        raise DataError("card holds a number that is not finite", where=where) from None
+    if text != spelt:  # also a key written twice, or another SHA-256
         found = sha256(text).hexdigest()
         raise DataError(
             "card was changed after it was written",

@@ -111,8 +111,10 @@ def _run(
     strict: bool,
     silent: bool,
 ) -> Outcome:
+    from ibs_core.cli.veto_models import models_for
     from ibs_core.outcome import run_backtest
 
+    models = models_for(settings, contracts)
     with options.progress_bar("reading", source.n_rows, silent=silent) as progress:
         return run_backtest(
             source,
@@ -122,6 +124,7 @@ def _run(
             start=span[0],
             end=span[1],
             strict=strict,
+            models=models,
             progress=progress,
         )
 

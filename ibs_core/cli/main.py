@@ -71,6 +71,10 @@ class LazyGroup(click.Group):
             "ibs_core.cli.check:check",
             "Prove that nothing comes from later bars; measure the history that results need.",
         ),
+        "model": (
+            "ibs_core.cli.model:model",
+            "Make datasets; train, list, show, verify and promote veto models.",
+        ),
         "config": ("ibs_core.cli.config:config", "Show or validate a configuration."),
     },
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -1,0 +1,166 @@
+"""What the veto costs: one row, a batch, a start with 17 bundles, an explanation.
+
+The forest is the one of the orientation: 900 trees of depth 5 on 29 features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+
+import numpy as np
+import pytest
+from conftest import in_turn, tell
+
+from adapters.onnx_scorer import OnnxScorer, open_scorer, verify
+from ibs_core.bundle import Card, Window, feature_set_digest, load_bundle, write_bundle
+from ibs_core.catalogue import load_catalogue
+from ibs_core.contracts import load_contract_map
+from ibs_core.explain import Explainer
+from ibs_core.veto import judge
+
+N_FEATURES, N_TREES, N_BUNDLES = 29, 900, 17
+CONTRACTS = load_contract_map()
+FEATURES = [each for each in load_catalogue(CONTRACTS).values() if each.for_models][:N_FEATURES]
+NAMES = tuple(each.name for each in FEATURES)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return np.random.default_rng(0).normal(size=(20_000, N_FEATURES)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def forest(rows):
+    ensemble = pytest.importorskip("sklearn.ensemble")
+    noise = np.random.default_rng(1).normal(size=len(rows))
+    labels = (0.3 * rows[:, 0] + 0.2 * rows[:, 3] + noise > 0).astype(int)
+    made = ensemble.RandomForestClassifier(
+        N_TREES, max_depth=5, min_samples_leaf=100, max_features="sqrt", random_state=1, n_jobs=-1
+    )
+    return made.fit(rows, labels)
+
+
+@pytest.fixture(scope="module")
+def model(forest):
+    pytest.importorskip("skl2onnx")
+    from ibs_core.research.export import export_forest
+
+    return export_forest(forest, N_FEATURES)
+
+
+def test_one_row_is_judged(benchmark, capsys, model, rows):
+    import onnxruntime as ort
+
+    scorer = OnnxScorer(model)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    actions = {
+        "onnxruntime": lambda row: session.run(["probabilities"], {"features": row}),
+        "scorer": scorer.score,
+        "veto": lambda row: judge(scorer, row, names=NAMES, threshold=0.55),
+    }
+    wide = rows.astype(np.float64)
+    taken = {name: [] for name in actions}
+    for i in range(0, 15_000, 3):
+        for k, (name, action) in enumerate(actions.items()):
+            # A row of its own for each: the processor remembers the branches of the last.
+            row = (wide if name == "veto" else rows)[i + k : i + k + 1]
+            before = time.perf_counter()
+            action(row)
+            taken[name].append(time.perf_counter() - before)
+    p50, p99 = ({n: np.percentile(t, q) * 1e6 for n, t in taken.items()} for q in (50, 99))
+    benchmark.extra_info["ratio_to_onnxruntime"] = p50["veto"] / p50["onnxruntime"]
+    benchmark(lambda: judge(scorer, wide[:1], names=NAMES, threshold=0.55))
+    for name in actions:
+        tell(capsys, f"one row, {name}: p50 {p50[name]:.1f} us, p99 {p99[name]:.1f} us")
+    assert p50["scorer"] <= 1.1 * p50["onnxruntime"]
+    assert p50["veto"] <= 1.5 * p50["onnxruntime"]
+
+
+def test_a_batch_is_judged(benchmark, capsys, model, forest, rows):
+    scorer, wide = OnnxScorer(model), rows.astype(np.float64)
+    forest.n_jobs = 1
+
+    def veto():
+        judge(scorer, wide, names=NAMES, threshold=0.55)
+
+    ours, plain, trained = in_turn(
+        veto, lambda: scorer.score(rows), lambda: forest.predict_proba(rows), rounds=5
+    )
+    benchmark.extra_info["ratio_to_scikit_learn"] = ours / trained
+    benchmark.pedantic(veto, rounds=3)
+    tell(
+        capsys,
+        f"batch: veto {len(rows) / ours:,.0f} rows/s, scorer {len(rows) / plain:,.0f}, "
+        f"scikit-learn on one core {len(rows) / trained:,.0f}",
+    )
+    assert ours <= 1.1 * plain
+    assert ours <= 1.5 * trained
+
+
+def test_seventeen_bundles_are_loaded_and_verified(benchmark, capsys, model, rows, tmp_path):
+    from ibs_core.research.export import golden_rows, library_versions
+
+    golden = golden_rows(OnnxScorer(model), rows, threshold=0.55, seed=1)
+    digest = "0" * 64
+    folders = [
+        write_bundle(
+            tmp_path,
+            Card(
+                symbol=f"S{i}",
+                version="1",
+                created=0,
+                features=NAMES,
+                feature_digest=feature_set_digest(FEATURES),
+                threshold=0.55,
+                window=Window(first_decision=0, last_label_end=1),
+                data_digest=digest,
+                contract_map_digest=digest,
+                generated=True,
+                strategy={},
+                parameters={},
+                seed=1,
+                trials=1,
+                metrics={},
+                libraries=library_versions(),
+                golden=golden,
+                model_sha256=hashlib.sha256(model).hexdigest(),
+                promotion=None,
+            ),
+            model,
+        )
+        for i in range(N_BUNDLES)
+    ]
+
+    def start():
+        for folder in folders:
+            bundle = load_bundle(folder)
+            assert verify(bundle, CONTRACTS) == []
+            open_scorer(bundle)
+
+    ours, one = in_turn(start, lambda: OnnxScorer(model), rounds=5)
+    benchmark.extra_info["ratio_to_one_session"] = ours / one
+    benchmark.pedantic(start, rounds=3)
+    tell(capsys, f"{N_BUNDLES} bundles: {ours:.2f} s; opening one session {one * 1e3:.0f} ms")
+    assert ours <= 3.0 * N_BUNDLES * one
+
+
+def test_scores_are_explained(benchmark, capsys, model, rows):
+    explainer, scorer = Explainer(model), OnnxScorer(model)
+    some = rows[:10_000]
+    ours, scored, opened = in_turn(
+        lambda: explainer.explain(some),
+        lambda: scorer.score(some),
+        lambda: Explainer(model),
+        rounds=3,
+    )
+    benchmark.extra_info["ratio_to_scoring"] = ours / scored
+    benchmark.pedantic(lambda: explainer.explain(some[:1]), rounds=200)
+    tell(
+        capsys,
+        f"explain: 10,000 rows {ours:.2f} s, {ours / scored:.1f}x their scoring; "
+        f"opening {opened * 1e3:.0f} ms",
+    )
+    assert ours <= 15 * scored

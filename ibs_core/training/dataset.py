@@ -1,0 +1,248 @@
+"""The dataset: one Parquet of labelled candidates with their features, which says what it was made from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+
+import ibs_core
+from ibs_core.bundle import feature_set_digest
+from ibs_core.candidate_table import candidates
+from ibs_core.catalogue import resolve
+from ibs_core.config import resolved_yaml
+from ibs_core.errors import ConfigError, DataError, EnvironmentFault
+from ibs_core.parquet_file import environment, join_parquet, marks_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from ibs_core.config import Settings
+    from ibs_core.contracts import ContractMap
+    from ibs_core.market_data import MinuteSource
+
+__all__ = ["Dataset", "open_dataset", "write_dataset"]
+
+_MARK: Final = "ibs.dataset"
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A dataset on disk, its rows not read.
+
+    Attributes
+    ----------
+    path : Path
+    symbols, features : tuple of str
+    data_digest, contract_map_digest, config_digest, feature_digest : str
+        SHA-256 of the bars, the contract map, the resolved settings and the formulas of `features`.
+    strategies : dict
+        The rule by which each symbol's candidates were made, as JSON values.
+    generated : bool
+        Whether the bars were generated.
+    """
+
+    path: Path
+    symbols: tuple[str, ...]
+    features: tuple[str, ...]
+    data_digest: str
+    contract_map_digest: str
+    config_digest: str
+    feature_digest: str
+    strategies: dict[str, dict[str, Any]]
+    generated: bool
+
+    def frame(self, symbol: str) -> pl.DataFrame:
+        """Read one symbol's candidates.
+
+        Parameters
+        ----------
+        symbol : str
+
+        Returns
+        -------
+        polars.DataFrame
+            By decision; as `candidates` yields it.
+
+        Raises
+        ------
+        ConfigError
+            The dataset holds no candidate of it.
+        EnvironmentFault
+        """
+        if symbol not in self.symbols:
+            raise ConfigError(
+                "option --symbols",
+                expected=f"symbols of the dataset: {', '.join(self.symbols)}",
+                found=symbol,
+                where=str(self.path),
+            )
+        with environment("dataset", self.path, "make it again with `ibs model dataset`"):
+            return pl.scan_parquet(self.path).filter(pl.col("symbol") == symbol).collect()
+
+
+def write_dataset(
+    source: MinuteSource,
+    settings: Settings,
+    contracts: ContractMap,
+    out: Path,
+    *,
+    roots: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
+    progress: Callable[[str, int], None] | None = None,
+) -> dict[str, Any]:
+    """Write the labelled candidates of all symbols into one Parquet file, whole or not at all.
+
+    Parameters
+    ----------
+    source : MinuteSource
+    settings : Settings
+    contracts : ContractMap
+    out : Path
+    roots, names, progress : optional
+        As `candidates` takes them.
+
+    Returns
+    -------
+    dict
+        ``out``, ``rows`` by symbol, ``features``, ``generated_data``, ``data_digest``: JSON values.
+
+    Raises
+    ------
+    ConfigError, DataError, EnvironmentFault
+    """
+    _refuse_place(out, source.files)
+    frames = candidates(source, settings, contracts, roots=roots, names=names, progress=progress)
+    first = next(frames)
+    features = tuple(first.columns[first.columns.index("label") + 1 :])
+    chosen = list(roots or settings.symbols or source.roots)
+    generated = any(marks_of(path).get("ibs.generated") == "true" for path in source.files)
+    says = {
+        "features": features,
+        "data_digest": source.digest(),
+        "contract_map_digest": contracts.digest,
+        "config_digest": sha256(resolved_yaml(settings).encode()).hexdigest(),
+        "feature_digest": feature_digest(features, contracts),
+        "strategies": {
+            root: settings.strategy_of(root).model_dump(mode="json", by_alias=True)
+            for root in chosen
+        },
+    }
+    marks = {"ibs.version": ibs_core.__version__, _MARK: json.dumps(says, sort_keys=True)}
+    if generated:
+        marks["ibs.generated"] = "true"
+    counts: dict[str, int] = {}
+
+    def counted() -> Iterator[pl.DataFrame]:
+        for root, frame in zip(chosen, _again(first, frames), strict=True):
+            counts[root] = len(frame)
+            yield frame
+
+    with environment("dataset", out, "check the path, its permissions and the free space"):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        join_parquet(counted(), out, marks)
+    return {
+        "out": str(out),
+        "rows": counts,
+        "features": len(features),
+        "generated_data": generated,
+        "data_digest": says["data_digest"],
+    }
+
+
+def open_dataset(path: Path, contracts: ContractMap) -> Dataset:
+    """Read what a dataset says of itself, and check that it belongs to the present catalogue.
+
+    Parameters
+    ----------
+    path : Path
+    contracts : ContractMap
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    ConfigError
+        It is no dataset, or was made with another contract map.
+    DataError
+        Features have other formulas now.
+    EnvironmentFault
+        The file cannot be read.
+    """
+    marks = marks_of(path)
+    remedy = "make it again with `ibs model dataset`"
+    if _MARK not in marks:
+        raise ConfigError(
+            "no dataset", expected="a file of `ibs model dataset`", where=str(path), remedy=remedy
+        )
+    says = json.loads(marks[_MARK])
+    if says["contract_map_digest"] != contracts.digest:
+        raise ConfigError(
+            "dataset was made with another contract map",
+            expected=f"the digest {contracts.digest[:12]}…",
+            found=f"{says['contract_map_digest'][:12]}…",
+            where=str(path),
+            remedy=remedy,
+        )
+    features = tuple(says["features"])
+    if feature_digest(features, contracts) != says["feature_digest"]:
+        raise DataError(
+            "features have other formulas than those of the dataset",
+            where=str(path),
+            remedy=remedy,
+        )
+    with environment("dataset", path, remedy):
+        held = pl.scan_parquet(path).select(pl.col("symbol").unique(maintain_order=True)).collect()
+    return Dataset(
+        path=path,
+        symbols=tuple(held["symbol"].to_list()),
+        features=features,
+        data_digest=says["data_digest"],
+        contract_map_digest=says["contract_map_digest"],
+        config_digest=says["config_digest"],
+        feature_digest=says["feature_digest"],
+        strategies=says["strategies"],
+        generated=marks.get("ibs.generated") == "true",
+    )
+
+
+def feature_digest(names: Sequence[str], contracts: ContractMap) -> str:
+    """Digest features by their names.
+
+    Parameters
+    ----------
+    names : sequence of str
+    contracts : ContractMap
+
+    Returns
+    -------
+    str
+        As `feature_set_digest` returns it.
+    """
+    return feature_set_digest([resolve(name, contracts, where="dataset") for name in names])
+
+
+def _again(first: pl.DataFrame, others: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    yield first
+    yield from others
+
+
+def _refuse_place(out: Path, files: Sequence[Path]) -> None:
+    """Refuse to write over the bars."""
+    if out.is_dir():
+        raise EnvironmentFault(
+            f"dataset {out}", found="Is a directory", remedy="name a file, such as dataset.parquet"
+        )
+    if out.resolve() in {path.resolve() for path in files}:
+        raise ConfigError(
+            "--out",
+            expected="a new file",
+            found=f"{out}, which holds the bars",
+            remedy="name another file",
+        )

@@ -1,0 +1,188 @@
+"""Forests: grown, asked, and asked which features matter. One thread each, so that sums have one order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import RandomForestClassifier
+
+from ibs_core.research.purging import unusable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ibs_core.bars import Ints
+    from ibs_core.research.purging import Split
+    from ibs_core.training.plan import Plan
+    from ibs_core.training.sample import Sample
+
+__all__ = ["ask", "columns_of", "complete", "grow", "out_of_fold", "rank", "usable_splits"]
+
+Scores = NDArray[np.float32]
+
+
+def rank(sample: Sample, plan: Plan) -> Ints:
+    """Rank features by their impurity importance in a forest of these rows.
+
+    Parameters
+    ----------
+    sample : Sample
+        Of both classes.
+    plan : Plan
+
+    Returns
+    -------
+    (k,) int64
+        Columns, the most important first; those that are missing too often or tell nothing are left out.
+    """
+    present = np.isfinite(sample.rows).mean(axis=0) >= plan.present_min
+    columns = np.flatnonzero(present)
+    if not len(columns):
+        return columns
+    forest = RandomForestClassifier(
+        plan.screen_trees,
+        max_depth=5,
+        min_samples_leaf=max(min(100, len(sample) // 20), 1),
+        max_features="sqrt",
+        random_state=plan.seed,
+        n_jobs=1,
+    ).fit(sample.rows[:, columns], sample.target)
+    weight = forest.feature_importances_
+    order = np.argsort(-weight, kind="stable")
+    return columns[order[weight[order] > 0]].astype(np.int64)
+
+
+def columns_of(ranking: Ints, keep: int) -> Ints:
+    """Choose the most important features.
+
+    Parameters
+    ----------
+    ranking : (k,) int64
+    keep : int
+
+    Returns
+    -------
+    (n,) int64
+        Columns in their own order, n <= keep.
+    """
+    return np.sort(ranking[:keep])
+
+
+def complete(sample: Sample, columns: Ints) -> Ints:
+    """Find the rows that miss none of some features.
+
+    Parameters
+    ----------
+    sample : Sample
+    columns : (n,) int64
+
+    Returns
+    -------
+    (k,) int64
+    """
+    return np.flatnonzero(np.isfinite(sample.rows[:, columns]).all(axis=1))
+
+
+def grow(sample: Sample, columns: Ints, parameters: Mapping[str, Any]) -> Any:
+    """Fit a forest on the rows that miss nothing.
+
+    Parameters
+    ----------
+    sample : Sample
+    columns : (n,) int64
+    parameters : mapping
+        As `search` finds them.
+
+    Returns
+    -------
+    sklearn.ensemble.RandomForestClassifier or None
+        None where the rows left are of one class.
+    """
+    rows = complete(sample, columns)
+    if not len(columns) or len(np.unique(sample.target[rows])) < 2:
+        return None
+    given = {key: value for key, value in parameters.items() if key != "keep"}
+    forest = RandomForestClassifier(**given, n_jobs=1)
+    return forest.fit(sample.rows[np.ix_(rows, columns)], sample.target[rows])
+
+
+def ask(forest: Any, sample: Sample, columns: Ints) -> Scores:
+    """Score rows; NaN where a feature is missing.
+
+    Parameters
+    ----------
+    forest : sklearn.ensemble.RandomForestClassifier
+    sample : Sample
+    columns : (n,) int64
+
+    Returns
+    -------
+    (n_rows,) float32
+    """
+    scores = np.full(len(sample), np.nan, np.float32)
+    rows = complete(sample, columns)
+    if len(rows):
+        scores[rows] = forest.predict_proba(sample.rows[np.ix_(rows, columns)])[:, 1]
+    return scores
+
+
+def out_of_fold(
+    sample: Sample,
+    splits: Sequence[Split],
+    rankings: Sequence[Ints],
+    parameters: Mapping[str, Any],
+) -> Scores:
+    """Score every row with a forest that did not see it.
+
+    Parameters
+    ----------
+    sample : Sample
+    splits : sequence of Split
+        That test each row at most once.
+    rankings : sequence of (k,) int64
+        One for each split, of its training rows.
+    parameters : mapping
+
+    Returns
+    -------
+    (n_rows,) float32
+        NaN where a row is tested by no usable split or misses a feature.
+    """
+    scores = np.full(len(sample), np.nan, np.float32)
+    for split, ranking in zip(splits, rankings, strict=True):
+        columns = columns_of(ranking, parameters["keep"])
+        forest = grow(sample.take(split.train), columns, parameters)
+        if forest is not None:
+            scores[split.test] = ask(forest, sample.take(split.test), columns)
+    return scores
+
+
+def usable_splits(
+    sample: Sample, splits: Sequence[Split], plan: Plan
+) -> tuple[list[Split], list[str]]:
+    """Drop the splits that cannot be fitted or judged.
+
+    Parameters
+    ----------
+    sample : Sample
+    splits : sequence of Split
+    plan : Plan
+
+    Returns
+    -------
+    list of Split
+    list of str
+        Why each of the others was dropped.
+    """
+    good, dropped = [], []
+    for split in splits:
+        why = unusable(
+            split, sample.target, n_train_min=plan.n_train_min, n_test_min=plan.n_test_min
+        )
+        if why is None:
+            good.append(split)
+        else:
+            dropped.append(f"split {split.test_groups}: {why}")
+    return good, dropped

@@ -1,0 +1,220 @@
+"""The search for features, hyper-parameters and a threshold, inside the rows that it is given.
+
+A search is a study of Optuna's, seeded anew before each trial, so that a trial depends on the trials before
+it and on nothing else: an interrupted search goes on as if it had not been. Each trial enters the trial
+ledger before it enters the study: a trial that was run is never missing from the count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import optuna
+
+from ibs_core.errors import EnvironmentFault
+from ibs_core.research.purging import combinatorial
+from ibs_core.research.trial import Trial
+from ibs_core.training.forests import out_of_fold, rank, usable_splits
+from ibs_core.training.sample import choose_threshold
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from optuna.distributions import BaseDistribution
+
+    from ibs_core.research.trial_ledger import TrialLedger
+    from ibs_core.training.plan import Plan, Space
+    from ibs_core.training.sample import Choice, Sample
+
+__all__ = ["COMMAND", "Found", "Record", "prepare", "search"]
+
+COMMAND: Final = "model train"
+_NOTHING: Final = -1e3
+"""Value of a trial that selects too little; no Sharpe ratio per session is as low."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Where trials are recorded, and what of.
+
+    Attributes
+    ----------
+    ledger : TrialLedger
+    studies : Path
+        SQLite file of the studies.
+    prefix : str
+        Of the names of all studies of one training.
+    data_digest, feature_digest : str
+    generated : bool
+    clock : callable
+        Returns UTC ns.
+    """
+
+    ledger: TrialLedger
+    studies: Path
+    prefix: str
+    data_digest: str
+    feature_digest: str
+    generated: bool
+    clock: Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The best trial of a search.
+
+    Attributes
+    ----------
+    study : str
+    parameters : dict or None
+        Of the forest, with ``keep``; None where no trial selected enough.
+    threshold, sharpe : float
+    dropped : tuple of str
+        Inner splits that could not be used, and why.
+    """
+
+    study: str
+    parameters: dict[str, Any] | None
+    threshold: float
+    sharpe: float
+    dropped: tuple[str, ...]
+
+
+def prepare(studies: Path) -> None:
+    """Make the file of the studies, before processes share it.
+
+    Parameters
+    ----------
+    studies : Path
+
+    Raises
+    ------
+    EnvironmentFault
+    """
+    try:
+        studies.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"studies {studies}",
+            found=error.strerror or str(error),
+            remedy="check the path and its permissions",
+        ) from error
+    _close(_storage(studies))
+
+
+def search(sample: Sample, plan: Plan, record: Record, name: str) -> Found:
+    """Try `plan.trials` sets of hyper-parameters on purged inner splits of the rows.
+
+    Parameters
+    ----------
+    sample : Sample
+        All that the search may see.
+    plan : Plan
+    record : Record
+    name : str
+        Of the study, after the record's prefix.
+
+    Returns
+    -------
+    Found
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    folds = combinatorial(sample.labels, n_groups=plan.inner_groups, n_test=1, embargo=plan.embargo)
+    splits, dropped = usable_splits(sample, folds, plan)
+    study_name = f"{record.prefix}-{name}"
+    if not splits:
+        return Found(study_name, None, 0.0, 0.0, tuple(dropped))
+    rankings = [rank(sample.take(split.train), plan) for split in splits]
+    distributions = _distributions(plan.space)
+    storage = _storage(record.studies)
+    try:
+        kept = optuna.create_study(
+            study_name=study_name, storage=storage, direction="maximize", load_if_exists=True
+        )
+        study = optuna.create_study(direction="maximize")
+        for trial in kept.get_trials(deepcopy=False)[: plan.trials]:
+            study.add_trial(trial)
+        for number in range(len(study.trials), plan.trials):
+            study.sampler = optuna.samplers.TPESampler(
+                seed=plan.seed + number, multivariate=True, warn_independent_sampling=False
+            )
+            asked = study.ask(distributions)
+            parameters = _parameters(asked.params, plan.seed + number)
+            choice = choose_threshold(
+                sample,
+                out_of_fold(sample, splits, rankings, parameters),
+                n_min=plan.n_selected_min,
+            )
+            record.ledger.append(_trial(sample, record, study_name, number, parameters, choice))
+            asked.set_user_attr("threshold", choice.threshold if choice else 0.0)
+            kept.add_trial(study.tell(asked, choice.sharpe if choice else _NOTHING))
+    finally:
+        _close(storage)
+    best = study.best_trial
+    value = best.value
+    assert value is not None
+    if value == _NOTHING:
+        return Found(study_name, None, 0.0, 0.0, tuple(dropped))
+    parameters = _parameters(best.params, plan.seed + best.number)
+    return Found(study_name, parameters, best.user_attrs["threshold"], value, tuple(dropped))
+
+
+def _distributions(space: Space) -> dict[str, BaseDistribution]:
+    choice = optuna.distributions.CategoricalDistribution
+    return {
+        "n_estimators": choice(space.trees),
+        "min_samples_leaf": choice(space.min_leaf),
+        "max_depth": choice(space.depths),
+        "max_features": choice(space.max_features),
+        "bootstrap": choice(space.bootstrap),
+        "max_samples": optuna.distributions.FloatDistribution(*space.max_samples),
+        "class_weight": choice(space.class_weight),
+        "keep": choice(space.keep),
+    }
+
+
+def _parameters(drawn: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Make a forest's parameters: a share of rows counts with bootstrap only."""
+    samples = drawn["max_samples"] if drawn["bootstrap"] else None
+    return drawn | {"max_samples": samples, "random_state": seed}
+
+
+def _trial(
+    sample: Sample,
+    record: Record,
+    study: str,
+    number: int,
+    parameters: dict[str, Any],
+    choice: Choice | None,
+) -> Trial:
+    judged = sample.judged() if choice else np.zeros(0, np.int64)
+    return Trial(
+        time_ns=record.clock(),
+        command=COMMAND,
+        study=study,
+        number=number,
+        symbol=sample.symbol,
+        data_digest=record.data_digest,
+        feature_digest=record.feature_digest,
+        parameters=parameters | ({"threshold": choice.threshold} if choice else {}),
+        seed=parameters["random_state"],
+        sharpe=choice.sharpe if choice else None,
+        n_trades=int(np.count_nonzero(choice.selected)) if choice else 0,
+        generated=record.generated,
+        sessions=sample.dates[judged],
+        returns=sample.returns(choice.selected)[judged] if choice else np.zeros(0),
+    )
+
+
+def _storage(studies: Path) -> optuna.storages.RDBStorage:
+    return optuna.storages.RDBStorage(
+        f"sqlite:///{studies.absolute()}", engine_kwargs={"connect_args": {"timeout": 60}}
+    )
+
+
+def _close(storage: optuna.storages.RDBStorage) -> None:
+    storage.remove_session()
+    storage.engine.dispose()
