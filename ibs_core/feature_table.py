@@ -195,9 +195,14 @@ def evaluate(
         progress=progress,
     )
     feeds = {key: feed_of(item, universe.instrument(key.root)) for key, item in series.items()}
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # the kernels hold no lock
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(max_workers=workers) as pool:  # the kernels hold no lock
         list(pool.map(lambda key: feeds[key].compute(_lookups(plans, key)), feeds))
-        yield from pool.map(lambda plan: plan.table(series, feeds, universe), plans)
+        for first in range(
+            0, len(plans), workers
+        ):  # tables are large: no more than are made at once
+            some = plans[first : first + workers]
+            yield from pool.map(lambda plan: plan.table(series, feeds, universe), some)
 
 
 def write_table(tables: Iterable[FeatureTable], out: Path, files: Sequence[Path]) -> dict[str, Any]:

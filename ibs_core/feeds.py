@@ -34,10 +34,15 @@ class Feed:
         Closed signal bars and session bars, in order.
     dates : (n_days,) int64
         Trade dates of the sessions, days since 1970-01-01.
+    opens : (n_bars,) int64, UTC ns, optional
+        Open of each bar's session; default: the bar's start.
     """
 
-    def __init__(self, bars: Records, days: Records, dates: Ints) -> None:
+    def __init__(
+        self, bars: Records, days: Records, dates: Ints, opens: Ints | None = None
+    ) -> None:
         self.bars, self.days, self.dates = bars, days, dates
+        self.opens = bars["start_ns"] if opens is None else opens
         self.ends = {side: own["end_ns"].copy() for side, own in (("bar", bars), ("day", days))}
         self._values: dict[tuple[str, Node], Floats] = {}
 
@@ -181,7 +186,7 @@ def lay_beside(
         np.searchsorted(day_ends, ends, side="right") - 1
     ]
     # A bar of a day has no fixed width: what ended before its session opened is of another day.
-    width_ns = ends - own.bars["start_ns"] if tf_ns == TIMEFRAMES_NS["1d"] else tf_ns
+    width_ns = ends - own.opens if tf_ns == TIMEFRAMES_NS["1d"] else tf_ns
     parts = [pair]
     for (root, side), lookups in groupby(wiring.lookups, lambda each: (each.root, each.side)):
         other, nodes = others[root], [each.node for each in lookups]
@@ -197,11 +202,14 @@ def lay_beside(
         newest, fresh = newest_bar(ends, other.ends["bar"], width_ns)
         pair[:, 0] = _taken(other.bars["close"], fresh)
         pair[:, 1] = _gaps(other.bars["gap"], newest)
+        cold |= newest + 1 < wiring.pair_on["bar"]
     if "day" in wiring.pair_on:
         other = others["pair"]
         newest, fresh = newest_session(day_ends, own.dates, other.ends["day"], other.dates)
         day_pair[:, 0] = _taken(other.days["close"], fresh)
         day_pair[:, 1] = _gaps(other.days["gap"], newest)
+        seen = np.searchsorted(other.ends["day"], ends, side="right")
+        cold |= seen < wiring.pair_on["day"]
     return Beside(np.hstack(parts), day_pair, cold)
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ibs_core.series import Series
     from ibs_core.universe import Instrument
 
-__all__ = ["notes_on"]
+__all__ = ["notes_on", "outside_note"]
 
 _HOLE_NS = 60 * MINUTE_NS
 _OFF_TICK_SHARE = 0.01
@@ -39,6 +39,28 @@ def notes_on(series: Series, instrument: Instrument) -> list[str]:
         _rolls(series, instrument),
     ]
     return [f"{series.root}: {note}" for note in found if note]
+
+
+def outside_note(series: Series, instrument: Instrument) -> list[str]:
+    """Tell of rows that a series which is only read cannot use.
+
+    Parameters
+    ----------
+    series : Series
+    instrument : Instrument
+
+    Returns
+    -------
+    list of str
+        At most one sentence.
+    """
+    if not series.n_outside:
+        return []
+    note = (
+        f"{series.root}: {series.n_outside:,} rows lie outside its sessions ({instrument.contract.session}) "
+        "and are in no daily bar; a daily row must carry the time of its session's open"
+    )
+    return [note]
 
 
 def _outside(series: Series) -> str:

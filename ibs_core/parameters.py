@@ -142,10 +142,14 @@ def _in_atr(strategy: Strategy) -> bool:
 def _refuse_idle_filter(feature: Feature, test: Members | tuple[float, float], where: str) -> None:
     """Refuse a filter that no value of its feature can pass."""
     if isinstance(test, Members):
-        possible = any(feature.low <= member <= feature.high for member in test.members)
+        possible = any(
+            feature.low <= member <= feature.high and (not feature.whole or member == int(member))
+            for member in test.members
+        )
         found = f"none of them in {list(test.members)}"
     else:
-        possible = test[0] <= feature.high and test[1] >= feature.low
+        low, high = max(test[0], feature.low), min(test[1], feature.high)
+        possible = low <= high and (not feature.whole or high == np.inf or np.floor(high) >= low)
         found = f"[{test[0]:g}, {test[1]:g}]"
     if not possible:
         raise ConfigError(

@@ -50,7 +50,7 @@ def write_parquet(frame: pl.DataFrame | pl.LazyFrame, path: Path, marks: dict[st
 
 
 def join_parquet(frames: Iterable[pl.DataFrame], path: Path, marks: dict[str, str]) -> Path:
-    """Write tables one after another into one file, of which only one is in memory at a time.
+    """Write tables one after another into one file; none is kept in memory once it is written.
 
     Parameters
     ----------

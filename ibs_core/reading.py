@@ -9,7 +9,7 @@ import numpy as np
 from ibs_core.bars import MINUTE_NS, NEVER, TIMEFRAMES_NS
 from ibs_core.errors import ConfigError, DataError
 from ibs_core.feeds import Feed
-from ibs_core.notes import notes_on
+from ibs_core.notes import notes_on, outside_note
 from ibs_core.series import Scratch, Series, SeriesBuilder, make_plan
 from ibs_core.universe import Symbol
 
@@ -138,7 +138,8 @@ def feed_of(series: Series, instrument: Instrument) -> Feed:
     Feed
     """
     dates = instrument.sessions.trade_date[series.days["session"]]
-    return Feed(series.closed, series.days, dates)
+    opens = instrument.sessions.open_ns[series.closed["session"]]
+    return Feed(series.closed, series.days, dates, opens)
 
 
 def keys_of(wiring: Wiring, contract: Contract, tf_ns: int) -> dict[str, Key]:
@@ -254,19 +255,19 @@ class _Reader:
                 faulty.add(run.root)
             if self._progress:
                 self._progress(run.root, len(run.ts_ns))
-        out = {}
-        for root, started in builders.items():
-            instrument = self._instrument(root)
-            instrument.warnings.clear()
-            made = self._repaired(instrument, mark_ns) if root in faulty else started
-            for key, builder in made.items():
-                out[key] = _checked(
-                    builder.finish(self._source.until_ns),
-                    instrument,
-                    key.tf_ns,
-                    strict=self._strict,
-                )
-        return out
+        for root in builders:
+            self._instrument(root).warnings.clear()
+        for root in faulty:
+            builders[root] = self._repaired(self._instrument(root), mark_ns)
+        # The clock is that of all data: a bar of one ends although only others print after it.
+        made = [(root, key, each) for root in builders for key, each in builders[root].items()]
+        now_ns = self._source.until_ns or max((each.reached_ns for _, _, each in made), default=0)
+        return {
+            key: _checked(
+                each.finish(now_ns), self._instrument(root), key.tf_ns, strict=self._strict
+            )
+            for root, key, each in made
+        }
 
     def _roots(self) -> list[str] | None:
         if self._traded is None:
@@ -329,9 +330,13 @@ def _checked(series: Series, instrument: Instrument, tf_ns: int, *, strict: bool
             found=f"{series.n_outside} outside",
             remedy="`ibs data check` lists them; run without --strict to keep them",
         )
-    if isinstance(instrument, Symbol) and tf_ns == instrument.rule.tf_ns:  # once, of what is traded
+    if not isinstance(instrument, Symbol):
+        told = outside_note(series, instrument)
+        instrument.warnings.extend(line for line in told if line not in instrument.warnings)
+        return series
+    if tf_ns == instrument.rule.tf_ns:  # once, of what is traded
         instrument.warnings.extend(notes_on(series, instrument))
-    return _until(series, instrument) if isinstance(instrument, Symbol) else series
+    return _until(series, instrument)
 
 
 def _refuse_misplaced(series: Series, instrument: Instrument, tf_ns: int) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ibs_core.bars import BAR, NEVER, PATH, joined
+from ibs_core.bars import BAR, MINUTE_NS, NEVER, PATH, joined
 from ibs_core.errors import DataError
 from ibs_core.kernels import aggregate
 
@@ -148,6 +148,13 @@ class SeriesBuilder:
                 found=f"{first}Z to {last}Z",
                 remedy="check the unit of the timestamps, or leave those bars out",
             )
+
+    @property
+    def reached_ns(self) -> int:
+        """The end of the last minute taken, UTC ns."""
+        state = self._state[0]
+        width_ns = int(state["base_ns"])
+        return int(state["minute_ns"]) + (width_ns if width_ns < NEVER else MINUTE_NS)
 
     def finish(self, until_ns: int | None = None) -> Series:
         """Close the series.

@@ -13,7 +13,7 @@ from ibs_core.kernels import adx, ema, pivots, psar, rsi, wilder
 from ibs_core.kernels.nodes import HEAD, INPUTS, NODE, Graph, Memory, Op
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from ibs_core.bars import Ints, Records
 
@@ -65,8 +65,8 @@ class Wiring:
         With a column for each feature asked for, in that order.
     lookups : tuple of Lookup
         In the order of the columns after the pair's close and gap: those of one instrument and side together.
-    pair_on : frozenset of str
-        Sides on which the pair's close is needed.
+    pair_on : Mapping of str to int
+        Sides on which the pair's close is needed, and how many of its bars fill every window.
     full_bars, full_days : int
         Own bars and sessions before every window is full.
     reads_volume : bool
@@ -74,7 +74,7 @@ class Wiring:
 
     graph: Graph
     lookups: tuple[Lookup, ...]
-    pair_on: frozenset[str]
+    pair_on: Mapping[str, int]
     full_bars: int
     full_days: int
     reads_volume: bool
@@ -174,15 +174,16 @@ def wire(nodes: Iterable[Node]) -> Wiring:
         np.array(pairs, np.int64).reshape(-1, 2),
         np.array(columns, np.int64),
     )
-    joint = Node(Op.GIVEN, source="pair_close")
+    sides = {"bar": map(_closed_off, wanted), "day": (link.inputs[0] for link in links)}
+    spread = given("pair_close")
+    full = {
+        side: max((node.full for node in nodes if _reads(node, spread)), default=0)
+        for side, nodes in sides.items()
+    }
     return Wiring(
         graph,
         tuple(_lookup(node) for node in others),
-        frozenset(
-            side
-            for side, order in (("bar", of_bar), ("day", of_day))
-            if any(joint in node.inputs for node in order.nodes)
-        ),
+        {side: n for side, n in full.items() if n},
         full_bars=max((_own_full(node) for node in wanted), default=1),
         full_days=max((link.inputs[0].full for link in links), default=0),
         reads_volume=any(_reads(node, given("volume")) for node in wanted),

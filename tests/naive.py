@@ -227,8 +227,10 @@ def find_seams(minutes, sessions):
     return seams
 
 
-def aggregate(minutes, sessions, tf_ns, seams, base_ns=MINUTE, *, late=True):
+def aggregate(minutes, sessions, tf_ns, seams, base_ns=MINUTE, *, late=True, now=None):
     """Give the bars of width `tf_ns`, cut at the seams; `late=False` leaves late minutes out.
+
+    A bar is closed when it ended by `now`; default: by the end of the last minute.
 
     One day is 24 hours here, which no session outlasts, so its bar is the whole session.
     """
@@ -259,7 +261,7 @@ def aggregate(minutes, sessions, tf_ns, seams, base_ns=MINUTE, *, late=True):
         buckets.setdefault((start, end, i, contract, is_late), []).append(minute)
     bars = []
     for (start, end, i, contract, is_late), inside in buckets.items():
-        reached = minutes[-1][0] + base_ns >= end
+        reached = max(minutes[-1][0] + base_ns, now or 0) >= end
         bars.append(
             Bar(
                 start=start,

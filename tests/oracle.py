@@ -130,7 +130,7 @@ def percent_away(price, sign, percent):
 class Symbol:
     """One root: its data, all that can be known of it in advance, and its book."""
 
-    def __init__(self, root, minutes, settings, contracts, sessions, config, base_ns):
+    def __init__(self, root, minutes, settings, contracts, sessions, config, base_ns, now):
         strategy = settings["strategy"]
         self.executes = settings.get("execute") or root
         executed = contracts[self.executes]
@@ -156,8 +156,8 @@ class Symbol:
         self.minutes = [m for m in minutes if self.is_read(m[0], config.get("end"))]
         self.start = config.get("start")
         seams = naive.find_seams(minutes, sessions)  # known in advance, also those after `end`
-        bars = naive.aggregate(minutes, sessions, self.tf, seams, base_ns)
-        days = naive.aggregate(minutes, sessions, UNITS["d"], seams, base_ns, late=False)
+        bars = naive.aggregate(minutes, sessions, self.tf, seams, base_ns, now=now)
+        days = naive.aggregate(minutes, sessions, UNITS["d"], seams, base_ns, late=False, now=now)
         self.bars = [bar for bar in bars if self.is_read(bar.start, config.get("end"))]
         self.days = [day for day in days if self.is_read(day.start, config.get("end"))]
         self.known_seams = seams
@@ -522,6 +522,8 @@ class Backtest:
 
     def __init__(self, minutes, config, contracts, sessions, base_ns):
         roots = sorted(config["symbols"], key=lambda root: contracts[root]["order"])
+        held = [minutes[root][-1][0] for root in roots if minutes.get(root)]
+        now = max(held, default=0) + base_ns  # the clock of all data
         self.symbols = [
             Symbol(
                 root,
@@ -531,6 +533,7 @@ class Backtest:
                 sessions[root],
                 config,
                 base_ns,
+                now,
             )
             for root in roots
         ]

@@ -424,7 +424,7 @@ def test_long_bars_run_with_everything_else_at_its_default(ibs, config, signal_b
         (["--start", "2024-02-01", "--end", "2024-01-31"], ["--start and --end"]),
         (["--start", "2030-01-02"], ["a session of the data", "ibs data check"]),
         (["--end", "2020-01-02"], ["a session of the data"]),
-        (["--model-mode", "veto"], ["model bundle", "--model-mode off"]),
+        (["--model-mode", "veto"], ["promoted version", "--model-mode off"]),
         (["--model-mode", "vet"], ["--model-mode", "'veto'"]),
         (["--symbol", "ES"], ["no such option '--symbol'", "'--symbols'"]),
         (["--start"], ["--start", "argument"]),
@@ -714,7 +714,7 @@ def test_the_feature_table_can_be_written_without_a_word_and_replaced(ibs, bars)
     ("words", "code", "said"),
     [
         (["--out", "f", "--features", "bar_rsi3"], 2, ["'bar_rsi3'", "did you mean 'bar_rsi"]),
-        (["--out", "f", "--features", "bar_ibs,"], 2, ["the name of a feature, found ''"]),
+        (["--out", "f", "--features", ","], 2, ["option --features", "found ','"]),
         (["--out", "f", "--symbols", "EX"], 2, ["--symbols", "did you mean 'ES'?"]),
         (["--out", "f", "--symbols", "VIX"], 2, ["a reference feed, which is never traded"]),
         (["--out", "f", "--symbols", "CL"], 1, ["no usable row", "bars of CL", "found ES"]),

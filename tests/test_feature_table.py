@@ -82,7 +82,8 @@ class World:
         """Build the signal bars of a width, or the session bars."""
         rows, sessions, seams = self.minutes[root], self.sessions[root], self.seams[root]
         late = width != SESSION_NS
-        bars = naive.aggregate(rows, sessions, width, seams, self.base_ns, late=late)
+        now = max(each[-1][0] for each in self.minutes.values()) + self.base_ns
+        bars = naive.aggregate(rows, sessions, width, seams, self.base_ns, late=late, now=now)
         bars = [bar for bar in bars if bar.closed]
         volumes = volumes_of(bars, rows)
         plain = [

@@ -45,6 +45,11 @@ class Feature:
     for_models: bool = True
 
     @property
+    def whole(self) -> bool:
+        """Whether only whole numbers are possible: flags, states, counts and the calendar."""
+        return self.side == "cal" or self.unit in {"0 or 1", "-1, 0, 1", "bars"}
+
+    @property
     def warmup(self) -> int:
         """Completed bars of its own timeframe before the first value; where pivots decide, the fewest."""
         return self.node.first

@@ -89,7 +89,12 @@ def lookahead(
 
     with options.progress_bar("cutting", lambda: cuts + 1, silent=silent) as progress:
         pictures = EnginePictures(
-            held, settings, contracts, roots=roots, names=_names(features), progress=progress
+            held,
+            settings,
+            contracts,
+            roots=roots,
+            names=options.features_of(features),
+            progress=progress,
         )
         whole = pictures(None)
         chosen = law.choose_cuts(whole, cuts, seed)
@@ -136,7 +141,12 @@ def warmup(
 
     with options.progress_bar("starting later", lambda: 2 * points, silent=silent) as progress:
         measured = WarmUp(
-            held, settings, contracts, roots=roots, names=_names(features), progress=progress
+            held,
+            settings,
+            contracts,
+            roots=roots,
+            names=options.features_of(features),
+            progress=progress,
         )
         decisions = measured.of_decisions(points, seed)
         by_feature = measured.of_features(points, seed)
@@ -166,11 +176,6 @@ def _read(
     source = open_bars(paths, contracts)
     options.compile_notice(silent=silent)
     return hold(source), settings, contracts, roots
-
-
-def _names(features: str | None) -> list[str] | None:
-    names = [name.strip() for name in features.split(",")] if features else []
-    return list(dict.fromkeys(filter(None, names))) or None
 
 
 def _tell(compared: dict[str, int], findings: list[Finding]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -159,7 +160,7 @@ def features(
 
     settings = load_settings(config)
     contracts = load_contract_map(Path(settings.contract_map) if settings.contract_map else None)
-    chosen = [name.strip() for name in names.split(",")] if names else None
+    chosen = options.features_of(names)
     if not parquet and not more:
         if out is not None or symbols is not None:
             raise click.UsageError("--out and --symbols need bars: name them with --parquet")
@@ -172,10 +173,8 @@ def features(
     from ibs_core.market_data import open_bars
 
     paths = options.paths_of(parquet, more)
-    if any(path.is_dir() and out.resolve().is_relative_to(path.resolve()) for path in paths):
-        raise click.UsageError(
-            f"--out {out} lies in a folder of bars, where it would be read as bars"
-        )
+    if any(_would_read(path, out) for path in paths):
+        raise click.UsageError(f"--out {out} lies among the bars, where it would be read as bars")
     source = open_bars(paths, contracts)
     roots = options.roots_of(symbols, contracts)
     with options.progress_bar("reading", source.n_rows, silent=json_ or quiet) as progress:
@@ -186,6 +185,13 @@ def features(
     elif not quiet:
         told = "generated data: " if facts["generated_data"] else ""
         click.echo(f"{told}{facts['rows']:,} rows, {facts['features']} features: {out}")
+
+
+def _would_read(path: Path, out: Path) -> bool:
+    """Tell whether a folder or a glob of bars would take in a new file."""
+    if path.is_dir():
+        return out.resolve().is_relative_to(path.resolve())
+    return not path.exists() and fnmatch.fnmatch(str(out.absolute()), str(path.absolute()))
 
 
 def _list_features(

@@ -406,9 +406,12 @@ def _names(text: str | None) -> list[str] | None:
 def _plan(numbers: dict[str, Any]) -> Plan:
     from ibs_core.training.plan import Plan, Space
 
-    given = {key: numbers.pop(key) for key in ("trees", "min_leaf", "keep")}
-    lists = {key: _whole(f"--{key.replace('_', '-')}", text) for key, text in given.items()}
-    return Plan(**numbers, space=Space(**lists))
+    space = Space(
+        trees=_whole("--trees", numbers.pop("trees")),
+        min_leaf=_whole("--min-leaf", numbers.pop("min_leaf")),
+        keep=_whole("--keep", numbers.pop("keep")),
+    )
+    return Plan(**numbers, space=space)
 
 
 def _whole(option: str, text: str) -> tuple[int, ...]:

@@ -61,10 +61,10 @@ def print_card(card: Card) -> None:
         table.add_row(title, *(_spelt(found.get(key)) for key in _COLUMNS))
     console.print(table)
     luck = _at(card.metrics, ("luck",))
+    first, last = (facts["window"][key][:10] for key in ("first_decision", "last_label_end"))
     lines = [
         f"threshold {card.threshold:g}, {len(card.features)} features: {', '.join(card.features)}",
-        f"trained on {facts['window']['first_decision'][:10]} to "
-        f"{facts['window']['last_label_end'][:10]}; {card.trials} trials behind it",
+        f"trained on {first} to {last}; {card.trials} trials behind it",
         ", ".join(f"{key} {_spelt(luck.get(key))}" for key in ("dsr", "psr", "pbo")),
     ]
     dropped = card.metrics.get("dropped_splits") or []

@@ -28,6 +28,7 @@ __all__ = [
     "compile_notice",
     "config_files",
     "console",
+    "features_of",
     "folder_of",
     "paths_of",
     "progress_bar",
@@ -88,6 +89,18 @@ def roots_of(symbols: str | None, contracts: ContractMap) -> list[str] | None:
                 "option --symbols", expected=error.expected, found=error.found, remedy=error.remedy
             )
     return list(dict.fromkeys(roots))
+
+
+def features_of(names: str | None) -> list[str] | None:
+    """Read ``--features``: names, each once; None when it is not given."""
+    if names is None:
+        return None
+    found = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
+    if not found:
+        raise ConfigError(
+            "option --features", expected="names such as bar_rsi2,day_ibs", found=repr(names)
+        )
+    return found
 
 
 def span_of(start: str | None, end: str | None) -> tuple[date | None, date | None]:

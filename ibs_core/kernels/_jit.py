@@ -1,7 +1,7 @@
 """The one compiler policy.
 
 Numba's on-disk cache does not notice an edit in a callee of another file, so the cache folder bears a
-digest of every source that is compiled, of the compiler and of the processor: an edit means a new
+digest of every source that is compiled, of the compiler and of the kind of processor: an edit means a new
 folder, never an old result. ``fastmath`` stays off, because reordered sums would break the identity of
 batch and stream.
 """
@@ -34,7 +34,9 @@ def cache_folder() -> Path:
     Path
         ``kernels-<digest>`` below ``$IBS_CACHE_DIR``, ``$NUMBA_CACHE_DIR`` or the platform's cache.
     """
-    digest = hashlib.sha256(f"{platform.machine()} {platform.python_version()}".encode())
+    digest = hashlib.sha256(
+        f"{platform.machine()} {platform.python_version()} {numba.__version__}".encode()
+    )
     for pattern in _COMPILED:
         for source in sorted(_PACKAGE.glob(pattern)):
             digest.update(source.read_bytes())

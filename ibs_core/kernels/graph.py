@@ -32,16 +32,19 @@ def _cross_seam(nodes: Records, memory: Memory, gap: float, pair_gap: float) -> 
     for i in range(len(nodes)):
         node = nodes[i]
         if node["level"] != Level.NONE and node["ring"] >= 0:
-            rings = memory.rings[node["ring"] : node["ring"] + 2 * node["capacity"]]
             moved = gap - pair_gap if node["level"] == Level.SPREAD else gap
-            ring.shift(rings, n_bars, moved, 1 if node["level"] != Level.AVERAGE else 0)
+            if moved != 0.0:  # rounding to the grid is no change of its own
+                rings = memory.rings[node["ring"] : node["ring"] + 2 * node["capacity"]]
+                ring.shift(rings, n_bars, moved, 1 if node["level"] != Level.AVERAGE else 0)
         if node["op"] == Op.RANK and nodes[node["a"]]["level"] != Level.NONE:
             level = nodes[node["a"]]["level"]
-            ordered = memory.ordered[node["ordered"] : node["ordered"] + node["n"]]
             moved = gap - pair_gap if level == Level.SPREAD else gap
-            rank.shift(
-                ordered, memory.present[node["slot"]], moved, 1 if level != Level.AVERAGE else 0
-            )
+            if moved != 0.0:
+                ordered = memory.ordered[node["ordered"] : node["ordered"] + node["n"]]
+                present = memory.present[node["slot"]]
+                rank.shift(ordered, present, moved, 1 if level != Level.AVERAGE else 0)
+        elif gap == 0.0:
+            continue
         elif node["op"] == Op.HELD:
             memory.values[i] = canonical(memory.values[i] + gap)
         elif node["op"] == Op.EMA and node["level"] != Level.NONE:

@@ -165,7 +165,7 @@ def _root_report(source: BarSource, root: str) -> RootReport:
         runs, repairs = source.load(root)
     except DataError as error:
         return RootReport(root, error=str(error))
-    contract = source.contracts.get(root)
+    contract = source.contracts.readable(root)
     ts_ns = np.concatenate([run.ts_ns for run in runs])
     sessions = load_sessions(contract.session, int(ts_ns[0]), int(ts_ns[-1]) + 1)
     index = session_index(sessions, ts_ns)

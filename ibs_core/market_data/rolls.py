@@ -67,7 +67,7 @@ def rolls(source: BarSource, root: str) -> list[Roll]:
     -------
     list of Roll
     """
-    return rolls_of(source.load(root)[0], source.contracts.get(root))
+    return rolls_of(source.load(root)[0], source.contracts.readable(root))
 
 
 def rolls_of(runs: Sequence[MinuteRun], contract: Contract) -> list[Roll]:

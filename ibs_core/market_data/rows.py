@@ -85,7 +85,7 @@ def collect(files: Sequence[BarFile], symbols: Symbols, root: str) -> Rows:
         rows = rows.join(groups, names, nulls_equal=True, maintain_order="left")
         rows = rows.filter(pl.col("key").is_not_null())
         if rows.height:
-            check_units(rows, symbols.contracts.get(root), file)
+            check_units(rows, symbols.contracts.readable(root), file)
             prices = (pl.col(name).fill_nan(None) for name in PRICES)
             of_file = pl.lit(i, pl.Int32).alias("file")
             tables.append(rows.select("key", of_file, "ts_ns", *prices, "volume"))

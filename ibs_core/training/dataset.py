@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ibs_core.config import Settings
     from ibs_core.contracts import ContractMap
-    from ibs_core.market_data import MinuteSource
+    from ibs_core.market_data import BarSource
 
 __all__ = ["Dataset", "open_dataset", "write_dataset"]
 
@@ -86,7 +86,7 @@ class Dataset:
 
 
 def write_dataset(
-    source: MinuteSource,
+    source: BarSource,
     settings: Settings,
     contracts: ContractMap,
     out: Path,
@@ -99,7 +99,7 @@ def write_dataset(
 
     Parameters
     ----------
-    source : MinuteSource
+    source : BarSource
     settings : Settings
     contracts : ContractMap
     out : Path

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import config_context
 from sklearn.ensemble import RandomForestClassifier
 
 from ibs_core.research.purging import unusable
@@ -48,10 +49,13 @@ def rank(sample: Sample, plan: Plan) -> Ints:
         max_features="sqrt",
         random_state=plan.seed,
         n_jobs=1,
-    ).fit(sample.rows[:, columns], sample.target)
-    weight = forest.feature_importances_
+    )
+    with config_context(skip_parameter_validation=True):
+        forest.fit(sample.rows[:, columns], sample.target)
+    weight: NDArray[np.float64] = forest.feature_importances_
     order = np.argsort(-weight, kind="stable")
-    return columns[order[weight[order] > 0]].astype(np.int64)
+    ranked: Ints = columns[order[weight[order] > 0]]
+    return ranked
 
 
 def columns_of(ranking: Ints, keep: int) -> Ints:
@@ -105,7 +109,8 @@ def grow(sample: Sample, columns: Ints, parameters: Mapping[str, Any]) -> Any:
         return None
     given = {key: value for key, value in parameters.items() if key != "keep"}
     forest = RandomForestClassifier(**given, n_jobs=1)
-    return forest.fit(sample.rows[np.ix_(rows, columns)], sample.target[rows])
+    with config_context(skip_parameter_validation=True):  # of each tree: a fifth of the time
+        return forest.fit(sample.rows[np.ix_(rows, columns)], sample.target[rows])
 
 
 def ask(forest: Any, sample: Sample, columns: Ints) -> Scores:

@@ -78,13 +78,13 @@ class Plan:
     holdout: float = 0.2
     groups: int = 6
     test_groups: int = 2
-    inner_groups: int = 4
+    inner_groups: int = 3
     embargo: int = 2
     seed: int = 7
     n_train_min: int = 200
     n_test_min: int = 50
     n_selected_min: int = 30
-    screen_trees: int = 200
+    screen_trees: int = 100
     present_min: float = 0.8
     space: Space = field(default_factory=Space)
     jobs: int = -1

@@ -122,11 +122,9 @@ class Sample:
         (n_sessions,) float64, USD
             Of the whole calendar; 0 where nothing ended.
         """
-        return np.bincount(
-            self.exit_session[selected],
-            weights=self.net_usd[selected],
-            minlength=len(self.dates),
-        )
+        found = np.zeros(len(self.dates))
+        np.add.at(found, self.exit_session[selected], self.net_usd[selected])
+        return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)

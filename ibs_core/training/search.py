@@ -139,7 +139,7 @@ def search(sample: Sample, plan: Plan, record: Record, name: str) -> Found:
             study.add_trial(trial)
         for number in range(len(study.trials), plan.trials):
             study.sampler = optuna.samplers.TPESampler(
-                seed=plan.seed + number, multivariate=True, warn_independent_sampling=False
+                seed=plan.seed + number, multivariate=True
             )
             asked = study.ask(distributions)
             parameters = _parameters(asked.params, plan.seed + number)
