@@ -17,6 +17,7 @@ from ibs_core.cli.data import data
 from ibs_core.config import Members, Settings, load_settings
 from ibs_core.contracts import load_contract_map
 from ibs_core.errors import ConfigError
+from ibs_core.wiring import wire
 
 DOCS = Path(__file__).parents[1] / "docs"
 MAP = load_contract_map()
@@ -308,3 +309,9 @@ def test_every_line_for_a_gate_is_a_configuration(tmp_path, flag, line):
         feature = resolve(name, MAP, where="strategy.filters")
         ends = test.members if isinstance(test, Members) else set(test) - {-999, 999}
         assert all(feature.low <= end <= feature.high for end in ends)
+
+
+def test_the_windows_of_a_spread_must_be_full_of_the_pair_too():
+    wiring = wire([CATALOGUE["bar_pair_z_rank"].node, CATALOGUE["day_pair_z"].node])
+    assert wiring.pair_on == {"bar": 20 + 2520 - 1, "day": 20}
+    assert wire([CATALOGUE["bar_pair_ibs"].node]).pair_on == {}

@@ -22,6 +22,7 @@ from naive import MINUTE, Session
 from real_data import SHARED, real
 
 import ibs_core
+from ibs_core.backtest import trade
 from ibs_core.bars import TIMEFRAMES_NS
 from ibs_core.catalogue import load_catalogue
 from ibs_core.config import load_settings
@@ -731,3 +732,51 @@ def test_a_feed_of_one_row_a_day_serves_what_reads_its_sessions(sample, tmp_path
         local = at.astimezone(CHICAGO)
         ended = local.date() if local.hour >= 16 else local.date() - timedelta(days=1)
         assert vix == closes[max(d for d in dates if d <= ended)], session
+
+
+def test_a_bar_ends_by_the_clock_of_all_data_though_its_own_symbol_prints_no_more(sample, tmp_path):
+    cut = datetime(2024, 3, 6, 21, 55, tzinfo=UTC)  # 15:55 in Chicago
+    es = between(sample["ES"], *MARCH).filter(pl.col("ts_event") < cut)
+    zc = between(sample["ZC"], MARCH[0], date(2024, 3, 7))
+    close = datetime(2024, 3, 6, 19, 20, tzinfo=UTC)  # of the grains
+    quiet = pl.col("ts_event").is_between(close - timedelta(minutes=3), close, closed="left")
+    zc = zc.filter(~quiet)
+    tables = []
+    for name, corn in (("now", zc.filter(pl.col("ts_event") < cut)), ("later", zc)):
+        folder = tmp_path / name
+        folder.mkdir()
+        es.write_parquet(folder / "ES.parquet")
+        corn.write_parquet(folder / "ZC.parquet")
+        source = open_bars([folder], MAP)
+        names = ["x_zc_bar_ret", "x_zc_day_ret"]
+        (table,) = tabulate(source, settings_of("1h"), MAP, roots=["ES"], names=names)
+        tables.append(table.rows)
+    n = len(tables[0])
+    assert np.isfinite(tables[0][-1, 1])
+    assert tables[0].tobytes() == tables[1][:n].tobytes()
+
+
+def test_a_feed_with_a_fault_is_repaired_and_told(sample, feeds, tmp_path):
+    es = between(sample["ES"], *MARCH)
+    es.write_parquet(tmp_path / "ES.parquet")
+    twice = pl.concat([feeds["VIX"], feeds["VIX"][-5:]])
+    twice.write_parquet(tmp_path / "VIX.parquet")
+    text = "strategy: {filters: {day_vix: [0, 100]}}"
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "c.yml").write_text(text)
+    traded = trade(open_bars([tmp_path], MAP), load_settings([tmp_path / "c" / "c.yml"]), MAP)
+    assert any("VIX" in line and "5" in line for line in traded.warnings), traded.warnings
+
+
+def test_own_features_are_the_same_bits_whether_a_pair_is_read_or_not(sample, tmp_path):
+    factor = 1.0001234567891234  # prices off the grid, as adjusted data have them
+    prices = [pl.col(name) * factor for name in ("open", "high", "low", "close")]
+    one = between(sample["ES"], *MARCH).with_columns(symbol=pl.lit("ES")).with_columns(*prices)
+    one.write_parquet(tmp_path / "ES.parquet")
+    between(sample["NQ"], *MARCH).write_parquet(tmp_path / "NQ.parquet")
+    names = ["bar_ret1_pct", "bar_psar_dist", "bar_drift50", "bar_pair_z"]
+    tables = [
+        next(iter(tabulate(open_bars([tmp_path], MAP), settings_of("1h"), MAP, names=some)))
+        for some in (names, names[:3])
+    ]
+    assert tables[0].rows[:, :3].tobytes() == tables[1].rows[: len(tables[0].rows)].tobytes()
