@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -176,7 +177,7 @@ class Universe:
         """Whether each symbol has a model, whose features are known with the symbol only."""
         return self._models is not None
 
-    @property
+    @cached_property
     def asked(self) -> Wiring:
         """What the filters of any strategy of the settings read."""
         strategies = [

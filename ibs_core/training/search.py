@@ -138,9 +138,7 @@ def search(sample: Sample, plan: Plan, record: Record, name: str) -> Found:
         for trial in kept.get_trials(deepcopy=False)[: plan.trials]:
             study.add_trial(trial)
         for number in range(len(study.trials), plan.trials):
-            study.sampler = optuna.samplers.TPESampler(
-                seed=plan.seed + number, multivariate=True
-            )
+            study.sampler = optuna.samplers.TPESampler(seed=plan.seed + number, multivariate=True)
             asked = study.ask(distributions)
             parameters = _parameters(asked.params, plan.seed + number)
             choice = choose_threshold(
