@@ -47,7 +47,9 @@ ACROSS = [
 ]
 FIVE = ("bar_rsi2", "bar_atr_z", "bar_price_z", "day_ret1_pct", "bar_ema200_above")
 
-BATCH_RATIO = 1800  # of the calibration, a signal bar; measured 1,250 to 1,450: 20 to 25 us, the aim is 15
+BATCH_RATIO = (
+    1800  # of the calibration, a signal bar; measured 1,250 to 1,450: 20 to 25 us, the aim is 15
+)
 LIVE_P99_US = 60.0
 FIVE_SHARE = 0.25
 DECADE_S = 12.0

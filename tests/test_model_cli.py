@@ -120,6 +120,17 @@ def test_a_dataset_never_replaces_the_bars_nor_lies_among_them(ibs, bars, tmp_pa
     assert folder.code == 3
 
 
+def test_a_dataset_counts_each_symbol_in_whatever_order_they_are_named(ibs, tmp_path):
+    write_sample(
+        tmp_path / "two", roots=["ES", "CL"], start=date(2022, 1, 3), end=date(2022, 2, 4), seed=4
+    )
+    out = tmp_path / "d.parquet"
+    words = ("--parquet", tmp_path / "two", "--out", out, "--symbols", "CL,ES", "--json")
+    told = ibs("dataset", *words, "--features", "bar_ibs")
+    held = pl.read_parquet(out)["symbol"].value_counts()
+    assert json.loads(told.out)["rows"] == dict(held.iter_rows())
+
+
 def test_training_writes_a_bundle_that_says_where_it_comes_from(made, ibs):
     folder = bundle_of(made / "models")
     card = load_bundle(folder).card

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from ibs_core.cli import options
-from ibs_core.errors import ConfigError, DataError, EnvironmentFault
+from ibs_core.cli.model_training import train
+from ibs_core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ibs_core.contracts import ContractMap
-    from ibs_core.training.plan import Plan
-    from ibs_core.training.train import Trained
+    from pathlib import Path
 
 __all__ = ["model"]
-
-_F = TypeVar("_F", bound="Callable[..., Any]")
 
 
 @click.group()
@@ -68,7 +61,7 @@ def dataset(
             f"--out {out} lies in a folder of bars, where it would be read as bars"
         )
     settings = load_settings(config)
-    contracts = _contracts(config)
+    contracts = options.contract_map_of(config)
     roots = options.roots_of(symbols, contracts)
     from ibs_core.market_data import open_bars
 
@@ -78,7 +71,13 @@ def dataset(
 
     with options.progress_bar("reading", source.n_rows, silent=json_ or quiet) as progress:
         facts = write_dataset(
-            source, settings, contracts, out, roots=roots, names=_names(names), progress=progress
+            source,
+            settings,
+            contracts,
+            out,
+            roots=roots,
+            names=options.names_of(names),
+            progress=progress,
         )
     if json_:
         options.say_json(facts)
@@ -88,163 +87,8 @@ def dataset(
         click.echo(f"{told}candidates: {rows}; {facts['features']} features: {out}")
 
 
-def _of_the_search(function: _F) -> _F:
-    """Add what a training may be told of its search."""
-    for option in (
-        click.option(
-            "--seed",
-            type=click.IntRange(0, 2**31 - 1),
-            default=7,
-            show_default=True,
-            help="The same seed makes the same model.",
-        ),
-        click.option(
-            "--jobs",
-            type=int,
-            default=-1,
-            show_default=True,
-            help="Processes, -1 for one a core; results do not depend on it.",
-        ),
-        click.option(
-            "--keep",
-            default="10,20,30",
-            show_default=True,
-            help="Numbers of features to try, the most important first.",
-        ),
-        click.option(
-            "--min-leaf",
-            default="50,100,200",
-            show_default=True,
-            help="Fewest rows of a leaf to try.",
-        ),
-        click.option(
-            "--trees",
-            default="300,600,900,1200",
-            show_default=True,
-            help="Numbers of trees to try.",
-        ),
-        click.option(
-            "--embargo",
-            type=click.IntRange(min=0),
-            default=2,
-            show_default=True,
-            help="Sessions beside a test block that are not trained on.",
-        ),
-        click.option(
-            "--test-groups",
-            type=click.IntRange(min=1),
-            default=2,
-            show_default=True,
-            help="Groups tested at a time.",
-        ),
-        click.option(
-            "--groups",
-            type=click.IntRange(min=2),
-            default=6,
-            show_default=True,
-            help="Groups of sessions of the outer cross-validation.",
-        ),
-        click.option(
-            "--holdout",
-            type=click.FloatRange(0, 1, min_open=True, max_open=True),
-            default=0.2,
-            show_default=True,
-            help="Share of the sessions, the last ones, looked at once.",
-        ),
-        click.option(
-            "--trials",
-            type=click.IntRange(min=1),
-            default=30,
-            show_default=True,
-            help="Of each search: one a split, and one on all rows before the holdout.",
-        ),
-    ):
-        function = option(function)
-    return function
-
-
-def _models(function: _F) -> _F:
-    """Add ``--models``."""
-    return click.option(
-        "--models",
-        type=options.PATH,
-        default=Path("models"),
-        show_default=True,
-        help="Folder of bundles; a training keeps its ledger and its searches there too.",
-    )(function)
-
-
-@model.command()
-@click.option("--dataset", "path", type=options.PATH, required=True, help="Of `ibs model dataset`.")
-@click.option("--symbols", help="Comma-separated roots; default: all of the dataset.")
-@_models
-@click.option("--features", "names", help="Comma-separated names to choose from; default: all.")
-@_of_the_search
-@options.config_files
-@options.as_json
-@options.quiet
-def train(
-    *,
-    path: Path,
-    symbols: str | None,
-    models: Path,
-    names: str | None,
-    config: tuple[Path, ...],
-    json_: bool,
-    quiet: bool,
-    **numbers: Any,
-) -> None:
-    """Search, judge and fit a veto model for each symbol; write its bundle.
-
-    Features, hyper-parameters and the threshold are chosen inside the training part of every split and
-    judged outside; the last sessions are looked at once, at the end. A training that was interrupted
-    goes on where it was.
-    """
-    contracts = _contracts(config)
-    roots = options.roots_of(symbols, contracts)
-    options.folder_of(models)
-    plan = _plan(numbers)
-    try:
-        from ibs_core.training.train import Workshop
-        from ibs_core.training.train import train as train_one
-    except ImportError as error:
-        raise EnvironmentFault(
-            "training needs an extra", found=str(error), remedy="pip install 'ibs[train]'"
-        ) from error
-    from adapters.onnx_scorer import OnnxScorer
-    from ibs_core.cli.model_report import facts_of, print_card
-    from ibs_core.research.trial_ledger import TrialLedger
-    from ibs_core.training.dataset import open_dataset
-    from ibs_core.training.sample import read_sample
-
-    held = open_dataset(path, contracts)
-    roots = roots or list(held.symbols)
-    samples = [read_sample(held, root, contracts, _names(names)) for root in roots]
-    silent = json_ or quiet
-    told = []
-    n_searches = len(roots) * (1 + math.comb(plan.groups, plan.test_groups))
-    with options.progress_bar("searching", lambda: n_searches, silent=silent) as progress:
-        workshop = Workshop(
-            contracts=contracts,
-            ledger=TrialLedger(models / "trials.sqlite"),
-            studies=models / "searches.sqlite",
-            open_model=OnnxScorer,
-            clock=time.time_ns,
-            progress=progress,
-        )
-        for sample in samples:
-            trained = train_one(held, sample, plan, workshop, created_ns=time.time_ns())
-            told.append((_keep(models, trained), trained.card))
-    if json_:
-        options.say_json([facts_of(card) | {"folder": str(folder)} for folder, card in told])
-    elif not quiet:
-        for folder, card in told:
-            print_card(card)
-            click.echo(f"bundle: {folder}")
-
-
 @model.command("list")
-@_models
+@options.models_folder
 @options.as_json
 @options.quiet
 def list_(*, models: Path, json_: bool, quiet: bool) -> None:
@@ -293,7 +137,7 @@ def verify(*, folder: Path, config: tuple[Path, ...], json_: bool, quiet: bool) 
     from ibs_core.bundle import load_bundle
 
     bundle = load_bundle(folder)
-    findings = onnx_scorer.verify(bundle, _contracts(config))
+    findings = onnx_scorer.verify(bundle, options.contract_map_of(config))
     n_golden = len(bundle.card.golden.rows)
     if json_:
         found = [str(each) for each in findings]
@@ -312,7 +156,7 @@ def verify(*, folder: Path, config: tuple[Path, ...], json_: bool, quiet: bool) 
 @click.argument("version")
 @click.option("--reason", required=True, help="Why this version is to trade; kept in its card.")
 @click.option("--force", is_flag=True, help="Promote although a condition fails; kept in its card.")
-@_models
+@options.models_folder
 @options.config_files
 @options.as_json
 @options.quiet
@@ -336,7 +180,7 @@ def promote(
     if not reason.strip():
         raise ConfigError("option --reason", expected="a reason", found=repr(reason))
     held = bundle.load_bundle(_folder_of(models, symbol, version))
-    for finding in onnx_scorer.verify(held, _contracts(config)):
+    for finding in onnx_scorer.verify(held, options.contract_map_of(config)):
         raise finding
     rails = check_guardrails(held.card)
     failed = [each.name for each in rails if not each.passed]
@@ -379,45 +223,4 @@ def _folder_of(models: Path, symbol: str, version: str) -> Path:
     )
 
 
-def _keep(models: Path, trained: Trained) -> Path:
-    """Write a bundle; one that is there already, from the same training on the same day, stays."""
-    from ibs_core.bundle import load_bundle, write_bundle
-
-    card = trained.card
-    folder = models / card.symbol / card.version
-    if folder.is_dir() and load_bundle(folder).card.model_sha256 == card.model_sha256:
-        return folder
-    return write_bundle(models, card, trained.model)
-
-
-def _contracts(config: tuple[Path, ...]) -> ContractMap:
-    from ibs_core.config import load_settings
-    from ibs_core.contracts import load_contract_map
-
-    settings = load_settings(config)
-    return load_contract_map(Path(settings.contract_map) if settings.contract_map else None)
-
-
-def _names(text: str | None) -> list[str] | None:
-    names = [name.strip() for name in text.split(",")] if text else []
-    return list(dict.fromkeys(filter(None, names))) or None
-
-
-def _plan(numbers: dict[str, Any]) -> Plan:
-    from ibs_core.training.plan import Plan, Space
-
-    space = Space(
-        trees=_whole("--trees", numbers.pop("trees")),
-        min_leaf=_whole("--min-leaf", numbers.pop("min_leaf")),
-        keep=_whole("--keep", numbers.pop("keep")),
-    )
-    return Plan(**numbers, space=space)
-
-
-def _whole(option: str, text: str) -> tuple[int, ...]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise ConfigError(
-            f"option {option}", expected="numbers above 0 such as 10,20", found=repr(text)
-        )
-    return tuple(dict.fromkeys(map(int, parts)))
+model.add_command(train)

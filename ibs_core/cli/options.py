@@ -28,8 +28,11 @@ __all__ = [
     "compile_notice",
     "config_files",
     "console",
+    "contract_map_of",
     "features_of",
     "folder_of",
+    "models_folder",
+    "names_of",
     "paths_of",
     "progress_bar",
     "quiet",
@@ -67,6 +70,17 @@ def config_files(function: _F) -> _F:
     )(function)
 
 
+def models_folder(function: _F) -> _F:
+    """Add ``--models``."""
+    return click.option(
+        "--models",
+        type=PATH,
+        default=Path("models"),
+        show_default=True,
+        help="Folder of bundles; a training keeps its ledger and its searches there too.",
+    )(function)
+
+
 def paths_of(parquet: Sequence[Path], more: Sequence[Path]) -> list[Path]:
     """Join ``--parquet A B C`` as shells expand it: the option's value and what follows."""
     paths = [*parquet, *more]
@@ -101,6 +115,21 @@ def features_of(names: str | None) -> list[str] | None:
             "option --features", expected="names such as bar_rsi2,day_ibs", found=repr(names)
         )
     return found
+
+
+def contract_map_of(config: tuple[Path, ...]) -> ContractMap:
+    """Load the contract map that settings name, or our own."""
+    from ibs_core.config import load_settings
+    from ibs_core.contracts import load_contract_map
+
+    settings = load_settings(config)
+    return load_contract_map(Path(settings.contract_map) if settings.contract_map else None)
+
+
+def names_of(text: str | None) -> list[str] | None:
+    """Read ``--features``: names, each once; None when there is none."""
+    names = [name.strip() for name in text.split(",")] if text else []
+    return list(dict.fromkeys(filter(None, names))) or None
 
 
 def span_of(start: str | None, end: str | None) -> tuple[date | None, date | None]:

@@ -119,7 +119,8 @@ def write_dataset(
     frames = candidates(source, settings, contracts, roots=roots, names=names, progress=progress)
     first = next(frames)
     features = tuple(first.columns[first.columns.index("label") + 1 :])
-    chosen = list(roots or settings.symbols or source.roots)
+    wanted = roots or settings.symbols or source.roots
+    chosen = [root for root in contracts.contracts if root in wanted]  # the order of the frames
     generated = any(marks_of(path).get("ibs.generated") == "true" for path in source.files)
     says = {
         "features": features,

@@ -159,38 +159,26 @@ def train(
             f"{sample.symbol} has too few candidates to judge a model", found="; ".join(dropped)
         )
     best, selected, notes = _search_all(past, outer, usable, plan, record, workshop)
-    if best.parameters is None:
-        raise DataError(
-            f"no trial on {sample.symbol} selected enough candidates",
-            expected=f"at least {plan.n_selected_min} out of fold",
-            where="; ".join(best.dropped),
-            remedy="add data, trials or another space",
-        )
     chosen = _refit(past, plan, best)
+    assert best.parameters is not None
     model = export_forest(chosen.forest, len(chosen.columns))
     scorer = workshop.open_model(model)
     fitted = past.rows[np.ix_(chosen.rows, chosen.columns)]
-    notes = [*dropped, *notes]
     metrics = _judge(past, outer, selected, workshop, dataset, best.study) | {
-        "dropped_splits": notes,
+        "dropped_splits": [*dropped, *notes],
         "export_max_difference": max_difference(chosen.forest, scorer, fitted),
         "holdout": _look_at(future, scorer, chosen),
         "plan": _plain(plan),
         "search_sharpe_per_session": best.sharpe,
         "threshold_re_estimated": chosen.threshold_re_estimated,
-        "rows": {
-            "candidates": len(sample),
-            "before_holdout": len(past),
-            "fitted": len(chosen.rows),
-            "missing_a_feature": len(past) - len(chosen.rows),
-            "holdout": len(future),
-        },
+        "rows": _rows(sample, past, future, chosen),
     }
     names = tuple(sample.names[column] for column in chosen.columns)
-    version = sha256(model + repr((sample.symbol, chosen.threshold, record.prefix)).encode())
+    made = sha256(model + repr((sample.symbol, chosen.threshold, record.prefix)).encode())
+    day = datetime.fromtimestamp(created_ns // 10**9, UTC)
     card = Card(
         symbol=sample.symbol,
-        version=f"{datetime.fromtimestamp(created_ns // 10**9, UTC):%Y%m%d}-{version.hexdigest()[:8]}",
+        version=f"{day:%Y%m%d}-{made.hexdigest()[:8]}",
         created=created_ns,
         features=names,
         feature_digest=feature_digest(names, workshop.contracts),
@@ -291,7 +279,13 @@ def _search_one(
 
 def _refit(past: Sample, plan: Plan, best: Found) -> _Final:
     """Fit the best trial on all rows before the holdout, and choose its threshold out of fold again."""
-    assert best.parameters is not None
+    if best.parameters is None:
+        raise DataError(
+            f"no trial on {past.symbol} selected enough candidates",
+            expected=f"at least {plan.n_selected_min} out of fold",
+            where="; ".join(best.dropped),
+            remedy="add data, trials or another space",
+        )
     columns = columns_of(rank(past, plan), best.parameters["keep"])
     forest = grow(past, columns, best.parameters)
     if forest is None:
@@ -343,6 +337,17 @@ def _look_at(future: Sample, scorer: Scorer, chosen: _Final) -> dict[str, Any]:
         "filtered": measure(future, selected),
         "missing_a_feature": len(future) - len(rows),
         "first_session": str(future.dates[future.labels.session.min()].astype("datetime64[D]")),
+    }
+
+
+def _rows(sample: Sample, past: Sample, future: Sample, chosen: _Final) -> dict[str, int]:
+    """Count what became of the candidates."""
+    return {
+        "candidates": len(sample),
+        "before_holdout": len(past),
+        "fitted": len(chosen.rows),
+        "missing_a_feature": len(past) - len(chosen.rows),
+        "holdout": len(future),
     }
 
 
