@@ -213,8 +213,12 @@ def _observe(
     bars, closed = series.bars, len(series.closed)
     make_schedule(bars, symbol.sessions, symbol.rule, series.seams, out=schedule)
     own = feeds[Key(symbol.root, symbol.rule.tf_ns)]
-    beside = lay_beside(symbol.wiring, own, feeds_of(symbol, feeds), symbol.rule.tf_ns)
-    schedule["feeds_cold"][:closed] = beside.cold
+    others = feeds_of(symbol, feeds)
+    beside = lay_beside(symbol.wiring, own, others, symbol.rule.tf_ns)
+    waited = beside
+    if symbol.gates is not symbol.wiring:
+        waited = lay_beside(symbol.gates, own, others, symbol.rule.tf_ns)
+    schedule["feeds_cold"][:closed] = waited.cold
     graph = symbol.wiring.graph
     rows = np.empty((closed if symbol.model else 0, len(graph.columns)))
     n_candidates = signals.observe_many(

@@ -95,6 +95,8 @@ class Symbol(Instrument):
     rule : Rule
     model : Model or None
         Its features are the last columns of the graph.
+    gates : Wiring
+        What must be warm before an entry: the model's features too where it vetoes, not where it only watches.
     """
 
     strategy: Strategy
@@ -103,7 +105,8 @@ class Symbol(Instrument):
     wiring: Wiring
     params: Records
     rule: Rule
-    model: Model | None = None
+    model: Model | None
+    gates: Wiring
 
     @property
     def feeds(self) -> frozenset[str]:
@@ -215,9 +218,10 @@ class Universe:
         where = f"symbols.{root}.strategy" if own and own.strategy else "strategy"
         read = self.instrument(root)
         model = self._models(root) if self._models else None
-        wiring = make_wiring(
-            strategy, contract, self._contracts, where, model.features if model else ()
-        )
+        features = model.features if model else ()
+        wiring = make_wiring(strategy, contract, self._contracts, where, features)
+        watches = settings.model.mode == "shadow"
+        gates = make_wiring(strategy, contract, self._contracts, where) if watches else wiring
         return Symbol(
             contract,
             read.sessions,
@@ -226,9 +230,10 @@ class Universe:
             executed=executed,
             quantity=quantity,
             wiring=wiring,
-            params=make_params(strategy, executed, wiring, quantity=quantity, costs=settings.costs),
+            params=make_params(strategy, executed, gates, quantity=quantity, costs=settings.costs),
             rule=make_rule(strategy, contract, start=self._span[0], end=self._span[1], where=where),
             model=model,
+            gates=gates,
         )
 
 
