@@ -9,11 +9,13 @@ import polars as pl
 import pytest
 
 from ibs_core.backtest import trade
+from ibs_core.checks.lookahead import check, choose_cuts
+from ibs_core.checks.pictures import EnginePictures
 from ibs_core.config import load_settings
 from ibs_core.contracts import load_contract_map
 from ibs_core.errors import ConfigError
 from ibs_core.feature_table import tabulate
-from ibs_core.market_data import open_bars
+from ibs_core.market_data import hold, open_bars
 from ibs_core.outcome import summarise
 from ibs_core.research.sample_data import write_sample
 from ibs_core.universe import Model
@@ -84,6 +86,27 @@ def test_a_veto_lets_in_what_scores_at_the_threshold_and_tells_of_the_rest(folde
     told = outcome.stats["in_training"]["ES"]
     assert told["of"] == traded.trades().height >= told["trades"] > 0
     assert any("training window" in line for line in outcome.warnings)
+
+
+class Batch(Watching):
+    """Leaks: a row's score depends on the rows that come with it."""
+
+    def score(self, rows):
+        return (rows[:, 0] / rows[:, 0].max() * np.float32(0.99)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("scorer", "leaks"), [(Watching(), False), (Batch(), True)])
+def test_a_score_that_later_candidates_change_is_look_ahead(folder, scorer, leaks):
+    settings = load_settings(overrides={"model": {"mode": "shadow"}})
+    model = Model("v1", ("bar_rsi14",), 0.35, scorer, (0, 1))
+    held = hold(open_bars([folder], MAP), ["ES"])
+    pictures = EnginePictures(
+        held, settings, MAP, roots=["ES"], names=["bar_ibs"], models=lambda _root: model
+    )
+    findings = check(pictures, choose_cuts(pictures(None), 4, 7))
+    assert bool(findings) == leaks
+    if leaks:
+        assert "score" in str(findings[0])
 
 
 def test_a_model_of_unknown_features_and_a_mode_without_models_are_refused(folder):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ibs_core.config import Settings
     from ibs_core.contracts import ContractMap
     from ibs_core.market_data import HeldBars, MinuteRun
+    from ibs_core.universe import Model
 
 __all__ = ["STAGES", "EnginePictures", "Picture", "Table"]
 
@@ -122,6 +123,8 @@ class EnginePictures:
         Symbols to trade; default: those of the settings, else all that the data hold.
     names : sequence of str, optional
         Features; default: all that the data can serve. Those of the filters are always taken.
+    models : callable, optional
+        Gives the model of a root; asked where the settings' mode is not off.
     progress : callable, optional
         Called with what is worked on and 1 when a picture is taken.
     """
@@ -134,17 +137,21 @@ class EnginePictures:
         *,
         roots: Sequence[str] | None = None,
         names: Sequence[str] | None = None,
+        models: Callable[[str], Model] | None = None,
         progress: Callable[[str, int], None] | None = None,
     ) -> None:
         self._held = held
+        self._models = models
         self._settings = settings
         self._contracts = contracts
         self._roots = tuple(roots or settings.symbols or held.roots)
         asked = names or served(contracts, held.roots, held.feeds)
         filters = [name for root in self._roots for name in settings.strategy_of(root).filters]
+        asks = models if settings.model.mode != "off" else None
+        scored = [name for root in self._roots if asks for name in asks(root).features]
         self._features = [
             resolve(name, contracts, where="--features")
-            for name in dict.fromkeys([*asked, *filters])
+            for name in dict.fromkeys([*asked, *filters, *scored])
         ]
         self._progress = progress
 
@@ -169,7 +176,14 @@ class EnginePictures:
     def _take(self, cut_ns: int | None) -> Picture:
         source = self._held if cut_ns is None else self._held.between(None, cut_ns)
         seams = None if cut_ns is None else self._whole.seams
-        traded = trade(source, self._settings, self._contracts, roots=self._roots, seams=seams)
+        traded = trade(
+            source,
+            self._settings,
+            self._contracts,
+            roots=self._roots,
+            seams=seams,
+            models=self._models,
+        )
         found = list(
             evaluate(source, self._settings, self._contracts, self._features, roots=self._roots)
         )
@@ -287,7 +301,7 @@ def _decided(traded: Traded, i: int) -> Iterator[Table]:
     root, n = traded.symbols[i].root, len(traded.series[i].closed)
     bars, signals = traded.series[i].bars[:n], traded.signals[i][:n]
     yield _of_records("schedule", root, bars, traded.schedules[i][:n], SCHEDULE)
-    columns = {name: signals[name] for name in ("ibs", "atr", "gate")}
+    columns = {name: signals[name] for name in ("ibs", "atr", "gate", "score", "verdict")}
     yield Table("gate", root, "", bars["start_ns"], bars["end_ns"], columns)
     made = traded.decision_records[traded.decision_records["symbol"] == i]
     made = made[np.argsort(made["time_ns"], kind="stable")]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ibs_core.contracts import ContractMap
     from ibs_core.market_data import HeldBars
     from ibs_core.series import Series
+    from ibs_core.universe import Model
 
 __all__ = ["SESSIONS_COMPARED", "FeatureHistory", "PointHistory", "WarmUp", "to_dict"]
 
@@ -109,6 +110,8 @@ class WarmUp:
         Symbols to trade; default: those of the settings, else all that the data hold.
     names : sequence of str, optional
         Features; default: all that the data can serve.
+    models : callable, optional
+        Gives the model of a root; asked where the settings' mode is not off.
     progress : callable, optional
         Called with what is worked on and 1 when a point is done.
 
@@ -126,15 +129,17 @@ class WarmUp:
         *,
         roots: Sequence[str] | None = None,
         names: Sequence[str] | None = None,
+        models: Callable[[str], Model] | None = None,
         progress: Callable[[str, int], None] | None = None,
     ) -> None:
+        self._models = models
         self._held, self._settings, self._contracts = held, settings, contracts
         self._roots = list(roots or settings.symbols or held.roots)
         chosen = names or served(contracts, held.roots, held.feeds)
         self._features = [resolve(name, contracts, where="--features") for name in chosen]
         self._reads = [wire([each.node]).feeds for each in self._features]
         self._progress = progress or (lambda _what, _n: None)
-        whole = trade(held, settings, contracts, roots=self._roots)
+        whole = trade(held, settings, contracts, roots=self._roots, models=models)
         self._seams = {item.root: item.seams for item in whole.series}
         self._dates, self._opens = _common_sessions(whole, _span(held))
         if len(self._dates) < _FEWEST_SESSIONS:
@@ -276,6 +281,7 @@ class WarmUp:
             roots=self._roots,
             start=_date(int(self._dates[at])),
             seams=self._seams,
+            models=self._models,
         )
 
 

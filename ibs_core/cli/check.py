@@ -86,6 +86,7 @@ def lookahead(
     held, settings, contracts, roots = _read(parquet, more, config, symbols, silent=silent)
     from ibs_core.checks import lookahead as law
     from ibs_core.checks.pictures import EnginePictures
+    from ibs_core.cli.veto_models import models_for
 
     with options.progress_bar("cutting", lambda: cuts + 1, silent=silent) as progress:
         pictures = EnginePictures(
@@ -94,6 +95,7 @@ def lookahead(
             contracts,
             roots=roots,
             names=options.features_of(features),
+            models=models_for(settings, contracts),
             progress=progress,
         )
         whole = pictures(None)
@@ -138,6 +140,7 @@ def warmup(
     silent = json_ or quiet
     held, settings, contracts, roots = _read(parquet, more, config, symbols, silent=silent)
     from ibs_core.checks.warmup import WarmUp, to_dict
+    from ibs_core.cli.veto_models import models_for
 
     with options.progress_bar("starting later", lambda: 2 * points, silent=silent) as progress:
         measured = WarmUp(
@@ -146,6 +149,7 @@ def warmup(
             contracts,
             roots=roots,
             names=options.features_of(features),
+            models=models_for(settings, contracts),
             progress=progress,
         )
         decisions = measured.of_decisions(points, seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,7 @@ def models_for(settings: Settings, contracts: ContractMap) -> Callable[[str], Mo
     """
     if settings.model.mode == "off":
         return None
-    return lambda root: _open(root, settings, contracts)
+    return cache(lambda root: _open(root, settings, contracts))
 
 
 def _open(root: str, settings: Settings, contracts: ContractMap) -> Model:
