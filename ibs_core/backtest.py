@@ -14,15 +14,13 @@ from numpy.typing import NDArray
 from ibs_core import portfolio, positions, replay, signals
 from ibs_core.bars import NEVER, joined
 from ibs_core.errors import ConfigError
-from ibs_core.feeds import lay_beside
 from ibs_core.ledger import Line, trades_frame
+from ibs_core.observer import Observer
 from ibs_core.parameters import make_risk
 from ibs_core.reading import Key, feed_of, feeds_of, read_series
 from ibs_core.report.equity import PointCosts
 from ibs_core.schedule import make_schedule
 from ibs_core.universe import Model, Symbol, Universe
-from ibs_core.veto import judge
-from ibs_core.wiring import memory_of, new_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from ibs_core.bars import Floats, Ints
+    from ibs_core.bars import Ints
     from ibs_core.config import Settings
     from ibs_core.contracts import ContractMap
     from ibs_core.feeds import Feed
@@ -88,6 +86,7 @@ def trade(
     strict: bool = False,
     seams: Mapping[str, Ints] | None = None,
     models: Callable[[str], Model] | None = None,
+    inputs: Records | None = None,
     progress: Callable[[str, int], None] | None = None,
 ) -> Traded:
     """Replay bars into trades: everything up to the trade table.
@@ -107,6 +106,8 @@ def trade(
         Roll instants by root where a roll table knows more than the data; default: those of the data.
     models : callable, optional
         Gives the model of a root; asked only where the settings' mode is not off.
+    inputs : (n_inputs,) INPUT, by time, optional
+        What only live knew.
     progress : callable, optional
         Called with a symbol and the number of its minutes just read.
 
@@ -132,7 +133,7 @@ def trade(
         source,
         universe,
         wanted,
-        risk_inside_bars=settings.risk.daily_loss_usd is not None,
+        risk_inside_bars=settings.risk.daily_loss_usd is not None or inputs is not None,
         strict=strict,
         progress=progress,
     )
@@ -154,7 +155,8 @@ def trade(
         )
     read = [universe.instrument(key.root) for key in series if key.root not in found]
     warnings = [line for each in (*traded, *read) for line in each.warnings]
-    return _decide(traded, ordered, feeds, settings, list(dict.fromkeys(warnings)))
+    told = np.zeros(0, portfolio.INPUT) if inputs is None else inputs
+    return _decide(traded, ordered, feeds, settings, told, list(dict.fromkeys(warnings)))
 
 
 def _has_traded_bar(symbol: Symbol, series: Series) -> bool:
@@ -168,6 +170,7 @@ def _decide(
     series: Sequence[Series],
     feeds: Mapping[Key, Feed],
     settings: Settings,
+    inputs: Records,
     warnings: list[str],
 ) -> Traded:
     stops = np.cumsum([len(item.bars) for item in series])
@@ -179,9 +182,10 @@ def _decide(
     n_candidates = int(np.count_nonzero(seen["gate"] == signals.CANDIDATE))
     trades = np.zeros(n_candidates + 1, positions.TRADE)
     decisions = np.zeros(3 * n_candidates + 1, portfolio.DECISION)
-    n = np.zeros(2, np.int64)
+    n = np.zeros(3, np.int64)
     book = positions.new_positions(len(traded))
     replay.decide_many(
+        NEVER,
         joined([symbol.params for symbol in traded]),
         make_risk(settings.risk, veto=settings.model.mode == "veto")[0],
         book,
@@ -192,6 +196,7 @@ def _decide(
         seen,
         joined([item.path for item in series]),
         joined([symbol.session_table for symbol in traded]),
+        inputs,
         trades,
         decisions,
         n,
@@ -214,40 +219,10 @@ def _observe(
     make_schedule(bars, symbol.sessions, symbol.rule, series.seams, out=schedule)
     own = feeds[Key(symbol.root, symbol.rule.tf_ns)]
     others = feeds_of(symbol, feeds)
-    beside = lay_beside(symbol.wiring, own, others, symbol.rule.tf_ns)
-    waited = beside
-    if symbol.gates is not symbol.wiring:
-        waited = lay_beside(symbol.gates, own, others, symbol.rule.tf_ns)
-    schedule["feeds_cold"][:closed] = waited.cold
-    graph = symbol.wiring.graph
-    rows = np.empty((closed if symbol.model else 0, len(graph.columns)))
-    n_candidates = signals.observe_many(
-        symbol.params[0],
-        graph,
-        memory_of(new_state(graph.bar)),
-        memory_of(new_state(graph.day)),
-        bars[:closed],
-        series.days,
-        schedule,
-        beside.foreign,
-        beside.day_pair,
-        seen,
-        rows,
-    )
-    if symbol.model:
-        _judge(symbol.model, rows[:n_candidates], seen[:closed])
+    Observer(symbol).observe(own, others, schedule[:closed], seen[:closed], n_days=len(series.days))
     if not series.complete:  # it fills and protects, but decides nothing
         seen["gate"][closed:] = signals.NOT_TRADED
         bars["end_ns"][closed:] = NEVER
-
-
-def _judge(model: Model, rows: Floats, seen: Records) -> None:
-    """Score the candidates and write the verdicts beside their signals."""
-    columns = rows[:, rows.shape[1] - len(model.features) :]
-    judged = judge(model.scorer, columns, names=model.features, threshold=model.threshold)
-    candidates = seen["gate"] == signals.CANDIDATE
-    seen["score"][candidates] = judged.scores
-    seen["verdict"][candidates] = judged.codes
 
 
 def _feeds(traded: Sequence[Symbol], series: Sequence[Series]) -> Records:

@@ -36,6 +36,11 @@ class Feed:
         Trade dates of the sessions, days since 1970-01-01.
     opens : (n_bars,) int64, UTC ns, optional
         Open of each bar's session; default: the bar's start.
+
+    Attributes
+    ----------
+    gone : dict of str to int
+        Bars of each side that came before these.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class Feed:
         self.bars, self.days, self.dates = bars, days, dates
         self.opens = bars["start_ns"] if opens is None else opens
         self.ends = {side: own["end_ns"].copy() for side, own in (("bar", bars), ("day", days))}
+        self.gone = {"bar": 0, "day": 0}
         self._values: dict[tuple[str, Node], Floats] = {}
 
     def compute(self, lookups: Sequence[Lookup]) -> None:
@@ -62,6 +68,20 @@ class Feed:
             rows = np.empty((len(bars), len(new)))
             trace_many(nodes, memory_of(new_state(nodes)), bars, columns, rows)
             self._values |= {(side, node): rows[:, k] for k, node in enumerate(new)}
+
+    def give(self, values: Mapping[str, Mapping[Node, Floats]], gone: Mapping[str, int]) -> None:
+        """Take values that were computed as the bars came.
+
+        Parameters
+        ----------
+        values : Mapping of str to Mapping of Node to (n,) float64
+            By side.
+        gone : Mapping of str to int
+        """
+        self._values = {
+            (side, node): values[side][node] for side in values for node in values[side]
+        }
+        self.gone = dict(gone)
 
     def read(self, side: str, nodes: Sequence[Node]) -> Floats:
         """Return the values of formulas that were computed.
@@ -196,20 +216,20 @@ def lay_beside(
         else:
             newest, fresh = newest_session(ends, own_dates, other.ends["day"], other.dates)
         parts.append(other.read(side, nodes)[fresh])
-        cold |= newest + 1 < max(node.full for node in nodes)
+        cold |= newest + 1 + other.gone[side] < max(node.full for node in nodes)
     if "bar" in wiring.pair_on:
         other = others["pair"]
         newest, fresh = newest_bar(ends, other.ends["bar"], width_ns)
         pair[:, 0] = _taken(other.bars["close"], fresh)
         pair[:, 1] = _gaps(other.bars["gap"], newest)
-        cold |= newest + 1 < wiring.pair_on["bar"]
+        cold |= newest + 1 + other.gone["bar"] < wiring.pair_on["bar"]
     if "day" in wiring.pair_on:
         other = others["pair"]
         newest, fresh = newest_session(day_ends, own.dates, other.ends["day"], other.dates)
         day_pair[:, 0] = _taken(other.days["close"], fresh)
         day_pair[:, 1] = _gaps(other.days["gap"], newest)
         seen = np.searchsorted(other.ends["day"], ends, side="right")
-        cold |= seen < wiring.pair_on["day"]
+        cold |= seen + other.gone["day"] < wiring.pair_on["day"]
     return Beside(np.hstack(parts), day_pair, cold)
 
 

@@ -10,16 +10,22 @@ import numpy as np
 from ibs_core import positions
 from ibs_core.bars import MINUTE_NS, NEVER, Ints, Record, Records
 from ibs_core.kernels._jit import jit
-from ibs_core.positions import ENTERING, FLAT, LEAVING, OPEN, PORTFOLIO
+from ibs_core.positions import ENTERING, FLAT, LEAVING, OPEN, OPERATOR, PORTFOLIO
 from ibs_core.signals import CANDIDATE
 
 __all__ = [
+    "ABSENT",
     "BLOCKS",
+    "CANCEL",
     "DECISION",
     "DESK",
     "ENTRY",
     "EXIT",
+    "FIRST_BLOCK",
     "FIRST_VETO",
+    "FLATTEN",
+    "INPUT",
+    "LIVE_BLOCKS",
     "RISK",
     "SLICE",
     "TAKEN",
@@ -40,8 +46,14 @@ BLOCKS = (
     "no_entry_before_close",
     "max_orders_per_minute",
     "max_positions",
+    "absent",
+    "not_live",
+    "stale",
+    "late",
+    "halted",
+    "unresolved",
 )
-"""Why a candidate was not taken, by code - 1; code 0 is ``taken``."""
+"""Why a candidate was not taken, by code - 1; code 0 is ``taken``. From ``absent`` on only live gives them."""
 (
     HAS_POSITION,
     IS_PENDING,
@@ -51,7 +63,10 @@ BLOCKS = (
     NEAR_CLOSE,
     TOO_MANY_ORDERS,
     TOO_MANY_POSITIONS,
-) = range(1, len(BLOCKS) + 1)
+    IS_ABSENT,
+) = range(1, 10)
+LIVE_BLOCKS = BLOCKS[IS_ABSENT:]
+"""What an operator or the state of live can block entries for."""
 
 FIRST_VETO = 100
 """Reason of an entry that the model keeps out, with its verdict added."""
@@ -71,9 +86,23 @@ RISK = np.dtype(
     ],
 )
 
+CANCEL, FLATTEN, ABSENT, FIRST_BLOCK = range(4)
+
+INPUT = np.dtype(
+    [
+        ("time_ns", "i8"),  # every minute that ended by then was seen
+        ("after", "i8"),  # 0: told to the slice of that instant; 1: once it was decided
+        ("kind", "i8"),  # CANCEL: an entry was not delivered; FLATTEN: an operator leaves; ABSENT;
+        ("symbol", "i8"),  # -1 is all                          ... FIRST_BLOCK + i: of LIVE_BLOCKS
+        ("until_ns", "i8"),  # exits leave, entries are blocked, no earlier; in the past: no more
+    ],
+)
+"""What only live knows. It makes a slice of its own, and the journal replays it."""
+
 DESK = np.dtype(
     [
         ("halted_date", "i8"),  # no entries on trade dates up to this one
+        ("absent_ns", "i8"),  # until then nobody was there: no entries, and exits leave only then
         ("n_orders", "i8"),
         ("order_ns", "i8", (MAX_ORDERS,)),  # the times of the last orders, a ring
     ],
@@ -165,6 +194,56 @@ def record(
 
 
 @jit
+def _take_input(
+    time_ns: int,
+    given: Record,
+    i: int,
+    position: Record,
+    desk: Record,
+    now: Record,
+    decisions: Records,
+    n: Ints,
+) -> None:
+    """Let one symbol take what live told."""
+    if given["kind"] >= FIRST_BLOCK:
+        position["blocked_ns"][given["kind"] - FIRST_BLOCK] = given["until_ns"]
+    elif given["kind"] == CANCEL:
+        if position["status"] == ENTERING or position["status"] == OPEN:
+            position["status"] = FLAT
+    elif position["status"] == ENTERING:
+        position["status"] = FLAT
+    elif position["status"] == OPEN:
+        ibs = now["ibs"] if now["closing"] == 1 else np.nan
+        n_bars = position["bars"] if now["closing"] == 1 else position["bars"] + now["in_bar"]
+        positions.leave(position, OPERATOR, ibs, n_bars)
+        position["expire_ns"] = time_ns
+        position["leave_ns"] = given["until_ns"]
+        log_order(desk, time_ns)
+        record(decisions, n, time_ns, i, EXIT, OPERATOR, position["trade"]["score"])
+
+
+@jit
+def _take_inputs(
+    time_ns: int,
+    book: Records,
+    desk: Record,
+    slices: Records,
+    inputs: Records,
+    decisions: Records,
+    n: Ints,
+) -> None:
+    """Let the book take what live told since the last slice."""
+    for k in range(len(inputs)):
+        given = inputs[k]
+        if given["kind"] == ABSENT:
+            desk["absent_ns"] = given["until_ns"]
+            continue
+        for i in range(len(book)):
+            if given["symbol"] in (-1, i):
+                _take_input(time_ns, given, i, book[i], desk, slices[i], decisions, n)
+
+
+@jit
 def _take_closes(book: Records, slices: Records) -> None:
     """Count the own closes and remember their extremes and marks."""
     for i in range(len(book)):
@@ -230,6 +309,7 @@ def _decide_exits(
         n_bars = position["bars"] if now["closing"] == 1 else position["bars"] + now["in_bar"]
         positions.leave(position, reason, ibs, n_bars)
         position["expire_ns"] = time_ns  # tells an exit of this slice from an older one
+        position["leave_ns"] = desk["absent_ns"]
         log_order(desk, time_ns)
         record(decisions, n, time_ns, i, EXIT, reason, position["trade"]["score"])
 
@@ -246,6 +326,11 @@ def _refusal(time_ns: int, risk: Record, book: Records, desk: Record, i: int, no
         return IS_PENDING
     if position["cooldown"] > 0:
         return COOLDOWN
+    if time_ns < desk["absent_ns"]:
+        return IS_ABSENT
+    for k in range(len(LIVE_BLOCKS)):
+        if time_ns < position["blocked_ns"][k]:
+            return IS_ABSENT + 1 + k
     if position["date"] <= desk["halted_date"]:
         return DAILY_LOSS
     if now["close_left_ns"] <= risk["no_entry_before_close_ns"]:
@@ -314,6 +399,7 @@ def decide(
     book: Records,
     desk: Record,
     slices: Records,
+    inputs: Records,
     decisions: Records,
     n: Ints,
 ) -> None:
@@ -327,10 +413,12 @@ def decide(
     book : (n_symbols,) POSITION, everything that filled before the slice settled
     desk : DESK
     slices : (n_symbols,) SLICE
+    inputs : (n_inputs,) INPUT, what live told since the last slice
     decisions : (capacity,) DECISION, appended
     n : (2,) int64, counts of trades and decisions
     """
     _take_closes(book, slices)
+    _take_inputs(time_ns, book, desk, slices, inputs, decisions, n)
     if risk["daily_loss_usd"] == risk["daily_loss_usd"]:
         _watch_loss(params, risk, book, desk)
     _decide_exits(time_ns, params, book, desk, slices, decisions, n)

@@ -80,6 +80,8 @@ POSITION = np.dtype(
         ("realised_usd", "f8"),  # by exits decided in the current session
         ("date", "i8"),  # trade date of the symbol's current session
         ("exit_date", "i8"),  # trade date of the session in which the exit was decided
+        ("leave_ns", "i8"),  # a decided exit does not leave before this
+        ("blocked_ns", "i8", (8,)),  # until when live blocks entries, by reason
         ("trade", TRADE),  # the trade in the making
     ],
 )
@@ -171,6 +173,7 @@ def leave(position: Record, reason: int, ibs: float, n_bars: int) -> None:
     n_bars : int64, own bars held
     """
     position["status"] = LEAVING
+    position["leave_ns"] = 0
     position["exit_date"] = position["date"]
     position["trade"]["reason"] = reason
     position["trade"]["ibs_exit"] = ibs
@@ -239,7 +242,8 @@ def fill(
     n : (2,) int64, counts of trades and decisions
     """
     if position["status"] == LEAVING:
-        _close(params, position, ts_ns, price, trades, n)
+        if ts_ns >= position["leave_ns"]:
+            _close(params, position, ts_ns, price, trades, n)
     elif position["status"] == ENTERING:
         if ts_ns > position["expire_ns"]:
             position["status"] = FLAT

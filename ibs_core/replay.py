@@ -107,7 +107,8 @@ def _settle(
         last = feed["path_offset"] + bar["path_stop"]
         while feed["path"] < last and path[feed["path"]]["ts_ns"] < time_ns:
             minute = path[feed["path"]]
-            if position["status"] == LEAVING:  # decided inside the bar, by another symbol's slice
+            # Decided inside the bar, by another symbol's slice.
+            if position["status"] == LEAVING and minute["ts_ns"] >= position["leave_ns"]:
                 _enter_session(position, feed, sessions, minute["ts_ns"])
                 positions.fill(
                     params,
@@ -170,7 +171,24 @@ def _read_slice(
 
 
 @jit
+def _next_end(feeds: Records, bars: Records) -> int:
+    """Return the instant at which the next bar ends."""
+    time_ns = NEVER
+    for i in range(len(feeds)):
+        if feeds[i]["bar"] < feeds[i]["stop"]:
+            time_ns = min(time_ns, bars[feeds[i]["bar"]]["end_ns"])
+    return time_ns
+
+
+@jit
+def _belongs(given: Record, time_ns: int) -> bool:
+    """Tell whether an input was told to the slice of an instant."""
+    return given["time_ns"] + given["after"] <= time_ns
+
+
+@jit
 def decide_many(
+    until_ns: int,
     params: Records,
     risk: Record,
     book: Records,
@@ -181,6 +199,7 @@ def decide_many(
     signals: Records,
     path: Records,
     sessions: Records,
+    inputs: Records,
     trades: Records,
     decisions: Records,
     n: Ints,
@@ -189,25 +208,32 @@ def decide_many(
 
     Parameters
     ----------
+    until_ns : int64, UTC ns
+        Slices up to here are decided, and what printed before it is settled; NEVER: the data end.
     params : (n_symbols,) PARAMS, in contract-map order
     risk : RISK
     book : (n_symbols,) POSITION
     desk : DESK
     feeds : (n_symbols,) FEED
     bars, schedule, signals : (n_bars,) BAR, SCHEDULE, SIGNAL, symbol after symbol
-        A bar that the data do not complete ends NEVER: it fills and protects but decides nothing.
+        A bar that the data do not complete ends NEVER: it fills and protects but decides nothing. One in
+        progress ends after ``until_ns``.
     path : (n_path,) PATH, symbol after symbol
     sessions : (n_sessions,) SESSION, symbol after symbol
+    inputs : (n_inputs,) INPUT, by time, those after a slice behind those before it
     trades : (capacity,) TRADE, appended
     decisions : (capacity,) DECISION, appended
-    n : (2,) int64, counts of trades and decisions
+    n : (3,) int64, counts of trades, decisions and inputs taken
     """
     slices = np.zeros(len(book), portfolio.SLICE)
     while True:
-        time_ns = NEVER
-        for i in range(len(book)):
-            if feeds[i]["bar"] < feeds[i]["stop"]:
-                time_ns = min(time_ns, bars[feeds[i]["bar"]]["end_ns"])
+        time_ns = _next_end(feeds, bars)
+        alone = n[2] < len(inputs) and inputs[n[2]]["time_ns"] < time_ns
+        if alone:
+            time_ns = inputs[n[2]]["time_ns"]
+        ends = time_ns > until_ns or time_ns == NEVER
+        if ends:
+            time_ns = until_ns
         for i in range(len(book)):
             _settle(
                 time_ns,
@@ -224,11 +250,18 @@ def decide_many(
                 decisions,
                 n,
             )
-        if time_ns == NEVER:
+        if ends:
             break
+        told = n[2]
+        while n[2] < len(inputs) and (alone or _belongs(inputs[n[2]], time_ns)):
+            n[2] += 1
+            if alone:
+                break
         for i in range(len(book)):
             _read_slice(time_ns, feeds[i], bars, schedule, signals, slices[i])
-        portfolio.decide(time_ns, params, risk, book, desk, slices, decisions, n)
+        portfolio.decide(
+            time_ns, params, risk, book, desk, slices, inputs[told : n[2]], decisions, n
+        )
 
 
 @jit
@@ -248,7 +281,7 @@ def _label(
 ) -> None:
     """Take one candidate as if nothing else were held, and follow it until it is flat."""
     book, desk = np.zeros(1, positions.POSITION), np.zeros(1, portfolio.DESK)
-    slices = np.zeros(1, portfolio.SLICE)
+    slices, inputs = np.zeros(1, portfolio.SLICE), np.zeros(0, portfolio.INPUT)
     desk[0]["halted_date"] = -NEVER
     feed[0]["bar"], feed[0]["opened"], feed[0]["crossed"] = k, 1, 1
     feed[0]["path"] = feed[0]["path_offset"] + bars[k]["path_stop"]
@@ -259,7 +292,7 @@ def _label(
         if feed[0]["bar"] > k + 1:
             slices[0]["gate"] = NOT_TRADED
         n[1] = 0
-        portfolio.decide(time_ns, params, risk, book, desk[0], slices, decisions, n)
+        portfolio.decide(time_ns, params, risk, book, desk[0], slices, inputs, decisions, n)
         if book[0]["status"] == FLAT:
             return
         time_ns = bars[feed[0]["bar"]]["end_ns"] if feed[0]["bar"] < feed[0]["stop"] else NEVER

@@ -23,9 +23,10 @@ from ibs_core.sessions import (
 )
 from ibs_core.signals import SCHEDULE
 
-__all__ = ["Rule", "calendar_of", "make_schedule", "serves_flat_by"]
+__all__ = ["Rule", "Timetable", "calendar_of", "make_schedule", "serves_flat_by"]
 
 Ints = NDArray[np.int64]
+_FAR = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,25 +80,65 @@ def make_schedule(
     """
     if out is None:
         out = np.zeros(len(bars), SCHEDULE)
-    if not len(bars):
-        return out
-    session, end = bars["session"], bars["end_ns"]
-    close = sessions.close_ns[session]
-    date = sessions.trade_date[session]
-    out["traded"] = (date >= rule.first_date) & (date <= rule.last_date)
-    out["calendar"] = calendar_of(bars, sessions)
-
-    early = _early_boundaries(sessions, rule, int(session[0]), int(session[-1]) + 1)
-    flats = _flat_instants(sessions, rule)
-    out["in_flat_by"] = (end >= flats[session]) & (end <= close)
-    out["in_early_close"] = end >= early[session]
-    out["in_roll"] = end >= _roll_boundary_of(end, sessions, rule, seams)
-    instants = np.sort(np.concatenate([flats, early]))
-    out["flats_first"] = np.searchsorted(instants, bars["first_ns"], side="right")
-    out["flats_end"] = np.searchsorted(instants, end, side="right")
-    out["expire_ns"] = _last_fill(sessions, end, rule.max_wait_ns)
-    out["close_left_ns"] = np.maximum(close - end, 0)
+    if len(bars):
+        session = bars["session"]
+        first, last = int(session[0]), int(session[-1]) + 1
+        Timetable(sessions, rule, seams, first, last).lay(bars, out)
     return out
+
+
+class Timetable:
+    """What a rule makes of the calendar, worked out once.
+
+    Parameters
+    ----------
+    sessions : Sessions
+    rule : Rule
+    seams : (n_seams,) int64, UTC ns, strictly increasing
+        Roll instants, past and known future ones.
+    first, last : int
+        Sessions in [first, last) have bars; default: all.
+    """
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        rule: Rule,
+        seams: Ints,
+        first: int = 0,
+        last: int | None = None,
+    ) -> None:
+        self._sessions, self._rule, self._seams = sessions, rule, seams
+        until = len(sessions.open_ns) if last is None else last
+        self._early = _early_boundaries(sessions, rule, first, until)
+        self._flats = _flat_instants(sessions, rule)
+        self._instants = np.sort(np.concatenate([self._flats, self._early]))
+        self._leaves = np.array(
+            [*(_roll_boundary(int(seam), sessions, rule.tf_ns) for seam in seams), _FAR], np.int64
+        )
+
+    def lay(self, bars: NDArray[np.void], out: NDArray[np.void]) -> None:
+        """Lay the calendar over signal bars.
+
+        Parameters
+        ----------
+        bars : (n_bars,) BAR, in order of their end
+        out : (n_bars,) SCHEDULE, written
+        """
+        sessions, rule = self._sessions, self._rule
+        session, end = bars["session"], bars["end_ns"]
+        close = sessions.close_ns[session]
+        date = sessions.trade_date[session]
+        out["traded"] = (date >= rule.first_date) & (date <= rule.last_date)
+        out["calendar"] = calendar_of(bars, sessions)
+        out["in_flat_by"] = (end >= self._flats[session]) & (end <= close)
+        out["in_early_close"] = end >= self._early[session]
+        # From the boundary of the next seam on, the contract is given up.
+        out["in_roll"] = end >= self._leaves[np.searchsorted(self._seams, end, side="left")]
+        out["flats_first"] = np.searchsorted(self._instants, bars["first_ns"], side="right")
+        out["flats_end"] = np.searchsorted(self._instants, end, side="right")
+        out["expire_ns"] = _last_fill(sessions, end, rule.max_wait_ns)
+        out["close_left_ns"] = np.maximum(close - end, 0)
 
 
 def calendar_of(bars: NDArray[np.void], sessions: Sessions) -> NDArray[np.void]:
@@ -153,7 +194,7 @@ def serves_flat_by(group: str, tf_ns: int, flat_by: int, on_date: int) -> bool:
 def _flat_instants(sessions: Sessions, rule: Rule) -> Ints:
     """Each session's ``flat_by`` instant on its trade date; after every bar when the rule is off."""
     if rule.flat_by is None:
-        return np.full(len(sessions.open_ns), np.iinfo(np.int64).max)
+        return np.full(len(sessions.open_ns), _FAR)
     instants = to_utc_ns(sessions.trade_date, np.full(len(sessions.open_ns), rule.flat_by))
     open_minute = local_ns(sessions.open_ns) // MINUTE_NS % 1440
     opens_before = local_ns(sessions.open_ns) // DAY_NS < sessions.trade_date
@@ -167,7 +208,7 @@ def _early_boundaries(sessions: Sessions, rule: Rule, first: int, last: int) -> 
 
     Only sessions in [first, last) are looked at: the rest hold no bar.
     """
-    out = np.full(len(sessions.open_ns), np.iinfo(np.int64).max)
+    out = np.full(len(sessions.open_ns), _FAR)
     if not rule.flat_before_early_close:
         return out
     for i in first + np.flatnonzero(sessions.early[first:last]):
@@ -178,15 +219,6 @@ def _early_boundaries(sessions: Sessions, rule: Rule, first: int, last: int) -> 
         if len(serving):
             out[i] = serving[-1]
     return out
-
-
-def _roll_boundary_of(end: Ints, sessions: Sessions, rule: Rule, seams: Ints) -> Ints:
-    """For each bar end, the boundary from which its contract is given up."""
-    boundaries = np.array(
-        [_roll_boundary(int(seam), sessions, rule.tf_ns) for seam in seams], np.int64
-    )
-    with_end = np.append(boundaries, np.iinfo(np.int64).max)
-    return with_end[np.searchsorted(seams, end, side="left")]
 
 
 def _roll_boundary(seam_ns: int, sessions: Sessions, tf_ns: int) -> int:

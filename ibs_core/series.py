@@ -19,6 +19,7 @@ __all__ = ["Series", "SeriesBuilder"]
 
 Records = NDArray[np.void]
 _NO_VOLUME = np.zeros(0)
+_NO_BARS = np.zeros(0, BAR)
 CHUNK = 16_384
 """Minutes taken in one compiled call, so that the room for their bars stays in the cache."""
 
@@ -149,6 +150,43 @@ class SeriesBuilder:
                 remedy="check the unit of the timestamps, or leave those bars out",
             )
 
+    def close(self, now_ns: int, seam_ns: int = NEVER) -> None:
+        """Close the bars that have ended; more minutes may follow.
+
+        Parameters
+        ----------
+        now_ns : int, UTC ns
+            Every minute that opens before it was added.
+        seam_ns : int, UTC ns
+            The next known roll instant.
+        """
+        bars, days, path, n = self._scratch.room()
+        aggregate.close(self._state[0], now_ns, seam_ns, bars, days, n)
+        self._take(bars, days, path, n)
+
+    def drain(self) -> tuple[Records, Records]:
+        """Hand over the bars closed since the last time.
+
+        Returns
+        -------
+        (n_bars,) BAR
+        (n_days,) BAR
+        """
+        parts, self._parts = self._parts, []
+        if not parts:
+            return _NO_BARS, _NO_BARS
+        return joined([part[0] for part in parts]), joined([part[1] for part in parts])
+
+    @property
+    def state(self) -> Records:
+        """The aggregation's state, (1,) aggregate.STATE; writing to it writes the builder."""
+        return self._state
+
+    @property
+    def instruments(self) -> list[str]:
+        """Contract names by id; a builder that is resumed is given those of before."""
+        return self._instruments
+
     @property
     def reached_ns(self) -> int:
         """The end of the last minute taken, UTC ns."""
@@ -171,7 +209,7 @@ class SeriesBuilder:
         bars, days, path, n = self._scratch.room()
         now_ns = -NEVER if until_ns is None else until_ns
         complete = aggregate.finish(self._state[0], now_ns, bars, days, n)
-        self._take(bars, days, path, n)
+        self._parts.append((bars[: n[0]].copy(), days[: n[1]].copy(), path[: n[2]].copy()))
         state = self._state[0]
         all_bars = joined([part[0] for part in self._parts])
         return Series(
@@ -188,7 +226,8 @@ class SeriesBuilder:
         )
 
     def _take(self, bars: Records, days: Records, path: Records, n: NDArray[np.int64]) -> None:
-        self._parts.append((bars[: n[0]].copy(), days[: n[1]].copy(), path[: n[2]].copy()))
+        if n[0] or n[1] or n[2]:
+            self._parts.append((bars[: n[0]].copy(), days[: n[1]].copy(), path[: n[2]].copy()))
 
 
 class Scratch:

@@ -89,7 +89,7 @@ class Driver:
             self._close(i, time_ns, slices)
         portfolio.decide(
             *(time_ns, world.params, world.risk[0], ledger.book, ledger.desk[0], slices),
-            *(ledger.decisions, ledger.n),
+            *(worlds.NOTHING_TOLD, ledger.decisions, ledger.n),
         )
         self.after_slice.append((time_ns, ledger.book.copy(), int(ledger.desk[0]["halted_date"])))
 
@@ -210,7 +210,7 @@ def take_slices(world, stop):
             )
         portfolio.decide(
             *(time_ns, world.params, world.risk[0], ledger.book, ledger.desk[0], slices),
-            *(ledger.decisions, ledger.n),
+            *(worlds.NOTHING_TOLD, ledger.decisions, ledger.n),
         )
     return ledger
 
@@ -415,7 +415,9 @@ def test_capacity_goes_to_the_highest_score_first_and_ties_to_the_map():
     book, desk = positions.new_positions(n), portfolio.new_desk()
     decisions, count = np.zeros(9, portfolio.DECISION), np.zeros(2, np.int64)
     params["tick_nano"] = 10**9
-    portfolio.decide(1, params, risk[0], book, desk[0], slices, decisions, count)
+    portfolio.decide(
+        1, params, risk[0], book, desk[0], slices, worlds.NOTHING_TOLD, decisions, count
+    )
     assert decisions["symbol"][: count[1]].tolist() == [3, 1, 2, 0]
     assert book["status"].tolist() == [FLAT, ENTERING, FLAT, ENTERING]
 
@@ -432,7 +434,17 @@ def test_the_orders_of_the_last_sixty_seconds_count_and_older_ones_do_not():
             slices = np.zeros(2, portfolio.SLICE)
             slices[i]["closing"], slices[i]["close_left_ns"] = 1, NEVER
             book["status"][0] = FLAT
-            portfolio.decide(time_ns, params, risk[0], book, desk[0], slices, decisions, count)
+            portfolio.decide(
+                time_ns,
+                params,
+                risk[0],
+                book,
+                desk[0],
+                slices,
+                worlds.NOTHING_TOLD,
+                decisions,
+                count,
+            )
         assert decisions["reason"][: count[1]].tolist() == [TAKEN, expected]
 
 

@@ -785,16 +785,19 @@ def new_ledger(world):
         world.feeds.copy(),
         np.zeros(room, positions.TRADE),
         np.zeros(room, portfolio.DECISION),
-        np.zeros(2, np.int64),
+        np.zeros(3, np.int64),
     )
 
 
-def decide_all(world, ledger=None):
+NOTHING_TOLD = np.zeros(0, portfolio.INPUT)
+
+
+def decide_all(world, ledger=None, *, until_ns=NEVER, inputs=NOTHING_TOLD):
     """Run `decide_many` to the end, from the start or from where a ledger stands."""
     ledger = new_ledger(world) if ledger is None else ledger
     replay.decide_many(
-        *(world.params, world.risk[0], ledger.book, ledger.desk[0], ledger.feeds),
-        *(world.bars, world.schedule, world.signals, world.path, world.sessions),
+        *(until_ns, world.params, world.risk[0], ledger.book, ledger.desk[0], ledger.feeds),
+        *(world.bars, world.schedule, world.signals, world.path, world.sessions, inputs),
         *(ledger.trades, ledger.decisions, ledger.n),
     )
     return ledger

@@ -75,6 +75,14 @@ class LazyGroup(click.Group):
             "ibs_core.cli.model:model",
             "Make datasets; train, list, show, verify and promote veto models.",
         ),
+        "run-live": (
+            "ibs_core.cli.run_live:run_live",
+            "Trade live, or a recorded day as if it were live; on paper unless armed.",
+        ),
+        "parity": (
+            "ibs_core.cli.parity:parity",
+            "Run a journal again through the back-test and compare every field.",
+        ),
         "config": ("ibs_core.cli.config:config", "Show or validate a configuration."),
     },
     context_settings={"help_option_names": ["-h", "--help"]},

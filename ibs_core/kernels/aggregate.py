@@ -12,7 +12,7 @@ from ibs_core.bars import BAR, MINUTE_NS, NEVER, Floats, Ints, Record, Records
 from ibs_core.kernels._jit import jit
 from ibs_core.kernels.ring import canonical
 
-__all__ = ["PLAN", "STATE", "finish", "new_state", "step", "switch_contract"]
+__all__ = ["PLAN", "STATE", "close", "finish", "new_state", "step", "switch_contract"]
 
 PLAN = np.dtype(
     [
@@ -304,6 +304,33 @@ def step(
         bar["volume"] += volume[i] if len(volume) > 0 else np.nan
         bar["n_minutes"] += 1
     return -1
+
+
+@jit
+def close(state: Record, now_ns: int, seam_ns: int, bars: Records, days: Records, n: Ints) -> None:
+    """Hand over the bars that have ended; more minutes may follow.
+
+    Parameters
+    ----------
+    state : STATE
+    now_ns : int64, UTC ns
+        Every minute that opens before it was taken.
+    seam_ns : int64, UTC ns
+        The next known roll instant, which ends the last bars of the contract; NEVER: none is known.
+    bars, days : (capacity,) BAR, the ended bars are appended
+    n : (3,) int64, counts of bars, days and path minutes written so far
+    """
+    cut = state["minute_ns"] < seam_ns <= now_ns
+    if state["has_bar"] == 1:
+        if cut:
+            state["bar"]["end_ns"] = min(state["bar"]["end_ns"], seam_ns)
+        if state["bar"]["end_ns"] <= now_ns:
+            _emit_bar(state, bars, days, n)
+    if state["has_day"] == 1:
+        if cut:
+            state["day"]["end_ns"] = min(state["day"]["end_ns"], seam_ns)
+        if state["day"]["end_ns"] <= now_ns:
+            _emit_day(state, days, n)
 
 
 @jit

@@ -1,0 +1,211 @@
+"""The engine fed as live feeds it decides what the back-test decides, however the minutes are cut."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ibs_core import portfolio
+from ibs_core.backtest import trade
+from ibs_core.bars import MINUTE_NS, NEVER
+from ibs_core.config import load_settings
+from ibs_core.contracts import load_contract_map
+from ibs_core.engine import Engine
+from ibs_core.market_data import hold, open_bars, rolls
+from ibs_core.ports import Minute
+from ibs_core.research.sample_data import write_sample
+from ibs_core.snapshot import pack, unpack
+from ibs_core.universe import Universe
+
+MAP = load_contract_map()
+ROOTS = ("ES", "NQ", "CL", "ZC")
+FIRST, LAST = date(2023, 10, 9), date(2023, 12, 22)
+EVERY_RULE = {
+    "strategy": {
+        "entry": {"ibs": [0.0, 0.4], "pivots": "none"},
+        "filters": {"bar_rsi2": [0, 90], "x_es_day_ret": [-9, 9]},
+        "exits": {"protective": {"stop": {"percent": 0.6}, "target": {"percent": 1.5}}},
+    },
+    "risk": {"daily_loss_usd": 1500, "max_positions": 3},
+    "symbols": {
+        "ES": {"strategy": {"filters": {"bar_pair_z": [-9, 9], "x_cl_bar_z": [-9, 9]}}},
+        "NQ": {"quantity": 2, "execute": "MNQ"},
+        "CL": {"strategy": {"signal_bar": "30m", "filters": {"x_nq_bar_ret": [-9, 9]}}},
+        "ZC": {"strategy": {"exits": {"flat_by": "13:00"}}},
+    },
+}
+PLAIN = {
+    "strategy": {"entry": {"ibs": [0.0, 0.5], "pivots": "none"}},
+    "symbols": {"ES": {}, "ZC": {"strategy": {"exits": {"flat_by": "13:00"}}}},
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Ten weeks of six minutes an hour, over a clock change and a roll."""
+    folder = tmp_path_factory.mktemp("bars")
+    for path in write_sample(folder, roots=ROOTS, start=FIRST, end=LAST, seed=5):
+        minute = pl.col("ts_event").dt.minute()
+        pl.read_parquet(path).filter(minute.is_in([0, 1, 29, 30, 31, 59])).write_parquet(path)
+    return sorted(folder.glob("*.parquet"))
+
+
+@pytest.fixture(scope="module")
+def source(files):
+    return open_bars(files, MAP)
+
+
+@pytest.fixture(scope="module")
+def minutes(source):
+    """Every minute of every root, by time, in the order of the contract map."""
+    found = [
+        Minute(run.root, run.instrument, *row)
+        for run in source.stream(list(ROOTS), volume=True)
+        for row in zip(
+            *(column.tolist() for column in (run.ts_ns, run.open, run.high, run.low)),
+            *(column.tolist() for column in (run.close, run.volume)),
+            strict=True,
+        )
+    ]
+    return sorted(found, key=lambda minute: (minute.ts_ns, ROOTS.index(minute.root)))
+
+
+def seams_of(source):
+    found = {}
+    for root in ROOTS:
+        found[root] = np.array([each.seam_ns for each in rolls(source, root)], np.int64)
+    return found
+
+
+def engine_of(given, seams):
+    own = load_settings(overrides=given)
+    universe = Universe(own, MAP, start=None, end=None)
+    roots = [root for root in MAP.contracts if root in own.symbols]
+    return Engine(universe, roots, own, seams)
+
+
+def cut(minutes, ends):
+    """Cut minutes at instants."""
+    opens = np.array([each.ts_ns for each in minutes])
+    places = np.searchsorted(opens, ends, side="left")
+    return [minutes[a:b] for a, b in zip([0, *places[:-1]], places, strict=True)]
+
+
+def run(engine, minutes, ends, inputs=()):
+    """Advance from end to end; what live tells comes with the first end that is not before it."""
+    decisions, trades, told = [], [], list(inputs)
+    for part, end in zip(cut(minutes, ends), ends, strict=True):
+        now = [each for each in told if each[0] <= end]
+        told = told[len(now) :]
+        done = engine.advance(part, int(end), np.array(now, portfolio.INPUT))
+        decisions.append(done.decisions)
+        trades.append(done.trades)
+    return np.concatenate(decisions), np.concatenate(trades)
+
+
+def every_minute_end(minutes):
+    return np.unique([each.ts_ns for each in minutes]) + MINUTE_NS
+
+
+def by_order(records):
+    return np.sort(records, order=[name for name in records.dtype.names if name != "score"])
+
+
+def same_decisions(found, expected):
+    found, expected = [each[each["time_ns"] < NEVER] for each in (found, expected)]
+    assert len(found) == len(expected)
+    order = ["time_ns", "symbol", "action", "reason"]
+    for a, b in zip(np.sort(found, order=order), np.sort(expected, order=order), strict=True):
+        assert a.tobytes() == b.tobytes(), (a, b)
+
+
+@pytest.mark.parametrize("given", [PLAIN, EVERY_RULE])
+def test_minute_by_minute_it_decides_and_trades_what_the_back_test_does(given, source, minutes):
+    traded = trade(source, load_settings(overrides=given), MAP)
+    engine = engine_of(given, seams_of(source))
+    mine = [each for each in minutes if each.root in engine.reads]
+    decisions, trades = run(engine, mine, every_minute_end(mine))
+    assert len(traded.trade_records) > 40
+    same_decisions(decisions, traded.decision_records)
+    assert by_order(trades).tobytes() == by_order(traded.trade_records).tobytes()
+
+
+@pytest.fixture(scope="module")
+def whole(source, minutes):
+    """The back-test of every rule, and the minutes that it reads."""
+    traded = trade(source, load_settings(overrides=EVERY_RULE), MAP)
+    return traded, minutes, seams_of(source)
+
+
+@settings(max_examples=5)
+@given(seed=st.integers(0, 2**31))
+def test_however_the_minutes_are_cut_and_wherever_it_is_resumed(seed, whole):
+    traded, minutes, seams = whole
+    rng = np.random.default_rng(seed)
+    ends = every_minute_end(minutes)
+    inner = np.sort(rng.choice(ends[:-1], int(rng.integers(1, 40)), replace=False))
+    ends = np.append(inner, ends[-1])
+    resume_at = int(rng.integers(0, len(inner)))
+    first = engine_of(EVERY_RULE, seams)
+    cut_at = int(np.searchsorted([each.ts_ns for each in minutes], ends[resume_at]))
+    before = run(first, minutes[:cut_at], ends[: resume_at + 1])
+    block = pack(first.state())
+    second = engine_of(EVERY_RULE, seams)
+    second.restore(unpack(block))
+    assert pack(second.state()) == block
+    after = run(second, minutes[cut_at:], ends[resume_at + 1 :])
+    decisions, trades = (np.concatenate(parts) for parts in zip(before, after, strict=True))
+    same_decisions(decisions, traded.decision_records)
+    assert by_order(trades).tobytes() == by_order(traded.trade_records).tobytes()
+
+
+def draw_inputs(rng, minutes, n):
+    ends = np.sort(rng.choice(every_minute_end(minutes), n, replace=False))
+    hour = 60 * MINUTE_NS
+    kinds = [portfolio.CANCEL, portfolio.FLATTEN, portfolio.ABSENT, portfolio.FIRST_BLOCK + 2]
+    return [
+        (
+            int(end),
+            int(rng.integers(2)),
+            int(rng.choice(kinds)),
+            int(rng.integers(-1, 4)),
+            int(end + rng.integers(30) * hour),
+        )
+        for end in ends
+    ]
+
+
+@settings(max_examples=4)
+@given(seed=st.integers(0, 2**31))
+def test_what_only_live_knew_is_replayed_by_the_back_test(seed, source, whole):
+    plain, minutes, seams = whole
+    inputs = draw_inputs(np.random.default_rng(seed), minutes, 60)
+    told = np.array(inputs, portfolio.INPUT)
+    traded = trade(source, load_settings(overrides=EVERY_RULE), MAP, inputs=told)
+    assert traded.trade_records.tobytes() != plain.trade_records.tobytes()
+    engine = engine_of(EVERY_RULE, seams)
+    decisions, trades = run(engine, minutes, every_minute_end(minutes), inputs)
+    same_decisions(decisions, traded.decision_records)
+    assert by_order(trades).tobytes() == by_order(traded.trade_records).tobytes()
+
+
+def test_a_warm_start_decides_what_the_back_test_decides_from_then_on(source, whole):
+    _, minutes, seams = whole
+    start = every_minute_end(minutes)[len(every_minute_end(minutes)) // 3]
+    last = int(minutes[-1].ts_ns) + MINUTE_NS
+    blocked = np.array([(0, 0, portfolio.FIRST_BLOCK, -1, start + 1)], portfolio.INPUT)
+    traded = trade(source, load_settings(overrides=EVERY_RULE), MAP, inputs=blocked)
+    engine = engine_of(EVERY_RULE, seams)
+    engine.warm(hold(source).between(None, int(start)), int(start))
+    later = [each for each in minutes if each.ts_ns >= start]
+    decisions, trades = run(engine, later, every_minute_end(later))
+    expected = traded.decision_records
+    same_decisions(decisions, expected[expected["time_ns"] > start])
+    assert len(trades) > 20
+    assert by_order(trades).tobytes() == by_order(traded.trade_records).tobytes()
+    assert engine.until_ns == last
