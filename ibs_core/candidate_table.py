@@ -15,19 +15,19 @@ from ibs_core import positions, replay, signals
 from ibs_core.backtest import trade
 from ibs_core.config import Risk
 from ibs_core.feature_table import tabulate
-from ibs_core.ledger import trades_frame
+from ibs_core.ledger import priced
 from ibs_core.parameters import make_risk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ibs_core.backtest import Traded
-    from ibs_core.bars import Ints, Records
+    from ibs_core.bars import Ints
     from ibs_core.config import Settings
     from ibs_core.contracts import ContractMap
     from ibs_core.market_data import MinuteSource
 
-__all__ = ["candidates"]
+__all__ = ["candidates", "follow"]
 
 
 def candidates(
@@ -71,16 +71,35 @@ def candidates(
     tables = tabulate(source, alone, contracts, roots=symbols, names=names, progress=progress)
     for i, table in enumerate(tables):
         places = np.flatnonzero(traded.signals[i]["gate"] == signals.CANDIDATE)
-        ended, trades = _labels(traded, i, places)
+        ended, trades = follow(traded, i, places)
         rows = table.frame()[places[ended]]
-        priced = trades_frame(trades[ended], [traded.lines[i]]).drop("score")
         decided = rows.select(pl.col("known_at").alias("time"), "session")
-        label = (priced["net_usd"] > 0.0).cast(pl.Int64).alias("label")
-        yield decided.hstack(priced).with_columns(label).hstack(rows.select(table.names))
+        label = (trades["net_usd"] > 0.0).cast(pl.Int64).alias("label")
+        yield (
+            decided.hstack(trades.drop("score"))
+            .with_columns(label)
+            .hstack(rows.select(table.names))
+        )
 
 
-def _labels(traded: Traded, i: int, places: Ints) -> tuple[Ints, Records]:
-    """Follow each candidate of one symbol; return which ended, and all trades."""
+def follow(traded: Traded, i: int, places: Ints) -> tuple[Ints, pl.DataFrame]:
+    """Follow candidates of one symbol, each as if nothing else were held and nothing vetoed.
+
+    Parameters
+    ----------
+    traded : Traded
+    i : int
+        Index of the symbol.
+    places : (k,) int64
+        Bars of candidates, ascending.
+
+    Returns
+    -------
+    ended : (n_ended,) int64
+        Which of `places` became trades that ended; the entry of the others lapsed, or the data end first.
+    trades : polars.DataFrame
+        Schema `TRADES`, a row for each of `ended`, in the same order: a later candidate may exit first.
+    """
     symbol, series = traded.symbols[i], traded.series[i]
     feed = np.zeros(1, replay.FEED)
     feed["stop"], feed["session_stop"] = len(series.bars), len(symbol.session_table)
@@ -99,4 +118,5 @@ def _labels(traded: Traded, i: int, places: Ints) -> tuple[Ints, Records]:
         trades,
         ended,
     )
-    return np.flatnonzero(ended), trades
+    found = np.flatnonzero(ended)
+    return found, priced(trades[found], [traded.lines[i]])

@@ -298,6 +298,19 @@ class Settings(_Frozen):
         """
         return self._strategy_of(root, ())
 
+    def in_mode(self, mode: Literal["off", "shadow", "veto"]) -> Settings:
+        """Return the same settings with another mode of the model.
+
+        Parameters
+        ----------
+        mode : str
+
+        Returns
+        -------
+        Settings
+        """
+        return self.model_copy(update={"model": self.model.model_copy(update={"mode": mode})})
+
     def _strategy_of(self, root: str, overlays: Sequence[tuple[str, dict[str, Any]]]) -> Strategy:
         override = self.symbols[root].strategy if root in self.symbols else {}
         if not override:

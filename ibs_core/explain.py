@@ -12,6 +12,7 @@ node, which the export writes into ``nodes_hitrates``, a field that onnxruntime 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Explainer", "Trees", "read_trees"]
 
 _CHUNK: Final = 1 << 16  # rows x trees walked at once, so that it all stays in the cache
+_LEAVES: Final = {b"TreeEnsembleRegressor": "target_", b"TreeEnsembleClassifier": "class_"}
+"""How the attributes of leaves begin, by operation: what the export writes, and what skl2onnx does."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,7 +168,7 @@ def read_trees(model: bytes) -> Trees:
     Raises
     ------
     DataError
-        The file is not one forest of two classes, 0 and 1, as the export writes it.
+        The file is not one forest as the export writes it, or of the classes 0 and 1 as skl2onnx does.
     """
     try:
         attributes, n_features = _ensemble(model)
@@ -174,7 +177,7 @@ def read_trees(model: bytes) -> Trees:
         found = f"{type(error).__name__}: {error}"
         raise DataError(
             "model is no forest that can be explained",
-            expected="one TreeEnsembleClassifier as the export writes it",
+            expected="one tree ensemble as the export writes it",
             found=found,
             remedy="export the model again",
         ) from error
@@ -193,9 +196,11 @@ def _trees(attributes: dict[str, Any], n_features: int) -> Trees:
     _require(np.array_equal(tree[roots], np.arange(len(roots))), "trees in order")
     _require(np.array_equal(number, index - start), "nodes in order")
     _require(attributes["post_transform"] == b"NONE", "scores as they are summed")
-    _require(np.array_equal(attributes["classlabels_int64s"], [0, 1]), "the classes 0 and 1")
+    classes = attributes.get("classlabels_int64s", [0, 1])
+    _require(np.array_equal(classes, [0, 1]), "the classes 0 and 1")
+    _require(attributes.get("aggregate_function", b"SUM") == b"SUM", "a sum")
     _require("base_values" not in attributes, "no base values")
-    _require(len(set(attributes["class_ids"].tolist())) == 1, "weights of one class")
+    _require(len(set(attributes["leaf_ids"].tolist())) == 1, "weights of one class")
     modes = attributes["nodes_modes"]
     _require(set(modes) <= {b"LEAF", b"BRANCH_LEQ"}, "comparisons by <=")
     leaf = np.array([mode == b"LEAF" for mode in modes])
@@ -206,10 +211,10 @@ def _trees(attributes: dict[str, Any], n_features: int) -> Trees:
         _require(bool(((child > index) | leaf).all() and (child < end).all()), "children below")
     feature = attributes["nodes_featureids"]
     _require(bool(((feature >= 0) & (feature < n_features)).all()), "features of the input")
-    ends = roots[attributes["class_treeids"]] + attributes["class_nodeids"]
+    ends = roots[attributes["leaf_treeids"]] + attributes["leaf_nodeids"]
     _require(np.array_equal(np.sort(ends), np.flatnonzero(leaf)), "one weight a leaf")
     weight = np.zeros(n_nodes, np.float32)
-    weight[ends] = attributes["class_weights"]
+    weight[ends] = attributes["leaf_weights"]
     threshold, share = attributes["nodes_values"], attributes["nodes_hitrates"]
     return Trees(n_features, roots, left, right, feature, threshold, weight, share)
 
@@ -250,20 +255,21 @@ _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
 
 
 def _ensemble(model: bytes) -> tuple[dict[str, Any], int]:
-    """Return the attributes of the one operation, and the columns of its input."""
+    """Return the attributes of the one operation, those of leaves as ``leaf_``, and its input's columns."""
     view = memoryview(model)
     graph = _only(value for number, value in _fields(view) if number == 7)  # ModelProto.graph
     parts = list(_fields(graph))
     node = list(_fields(_only(value for number, value in parts if number == 1)))
     kind = _only(bytes(value) for number, value in node if number == 4)
-    _require(kind == b"TreeEnsembleClassifier", f"TreeEnsembleClassifier, found {kind!r}")
+    _require(kind in _LEAVES, f"a tree ensemble, found {kind!r}")
     # ValueInfoProto.type.tensor_type.shape.dim[1].dim_value of GraphProto.input
     shape = _only(value for number, value in parts if number == 11)
     for inner in (2, 1, 2):
         shape = _only(value for number, value in _fields(shape) if number == inner)
     dimensions = [value for number, value in _fields(shape) if number == 1]
     n_features = int(_only(value for number, value in _fields(dimensions[1]) if number == 1))
-    return dict(_attribute(value) for number, value in node if number == 5), n_features
+    named = dict(_attribute(value) for number, value in node if number == 5)
+    return {re.sub(f"^{_LEAVES[kind]}", "leaf_", name): named[name] for name in named}, n_features
 
 
 def _only(values: Iterator[Any]) -> Any:

@@ -13,9 +13,9 @@ import polars as pl
 import ibs_core
 from ibs_core.bars import TIMEFRAMES_NS
 from ibs_core.catalogue import load_catalogue, resolve
-from ibs_core.errors import ConfigError, EnvironmentFault
+from ibs_core.errors import ConfigError
 from ibs_core.feeds import lay_beside
-from ibs_core.parquet_file import environment, join_parquet, marks_of
+from ibs_core.parquet_file import environment, join_parquet, marks_of, refuse_place
 from ibs_core.reading import Key, feed_of, keys_of, read_feeds
 from ibs_core.schedule import calendar_of
 from ibs_core.signals import features_many
@@ -227,7 +227,7 @@ def write_table(tables: Iterable[FeatureTable], out: Path, files: Sequence[Path]
     marks = {"ibs.version": ibs_core.__version__}
     if any(marks_of(path).get("ibs.generated") == "true" for path in files):
         marks["ibs.generated"] = "true"
-    _refuse_place(out, files)
+    refuse_place("feature table", out, files)
     facts: dict[str, Any] = {"out": str(out), "rows": 0, "features": 0, "symbols": []}
 
     def frames() -> Iterator[pl.DataFrame]:
@@ -241,24 +241,6 @@ def write_table(tables: Iterable[FeatureTable], out: Path, files: Sequence[Path]
         out.parent.mkdir(parents=True, exist_ok=True)
         join_parquet(frames(), out, marks)
     return facts | {"generated_data": "ibs.generated" in marks}
-
-
-def _refuse_place(out: Path, files: Sequence[Path]) -> None:
-    """Refuse to write over the bars, or where the next look into their folder would find the table."""
-    if out.is_dir():
-        raise EnvironmentFault(
-            f"feature table {out}",
-            found="Is a directory",
-            remedy="name a file, such as features.parquet",
-        )
-    inputs = {path.resolve() for path in files}
-    if out.resolve() in inputs:
-        raise ConfigError(
-            "--out",
-            expected="a new file",
-            found=f"{out}, which holds the bars",
-            remedy="name another file",
-        )
 
 
 class _Plan:

@@ -31,6 +31,7 @@ __all__ = [
     "decisions_frame",
     "marks_frame",
     "open_positions",
+    "priced",
     "refused_counts",
     "trades_frame",
 ]
@@ -92,7 +93,25 @@ def trades_frame(trades: Records, lines: Sequence[Line]) -> pl.DataFrame:
     polars.DataFrame
         Schema `TRADES`, by exit time, then contract-map order.
     """
-    trades = trades[np.lexsort((trades["entry_ns"], trades["symbol"], trades["exit_ns"]))]
+    return priced(
+        trades[np.lexsort((trades["entry_ns"], trades["symbol"], trades["exit_ns"]))], lines
+    )
+
+
+def priced(trades: Records, lines: Sequence[Line]) -> pl.DataFrame:
+    """Price trades in the order in which they come.
+
+    Parameters
+    ----------
+    trades : (n_trades,) TRADE
+    lines : sequence of Line
+        By symbol index.
+
+    Returns
+    -------
+    polars.DataFrame
+        Schema `TRADES`.
+    """
     symbol = trades["symbol"]
     quantity = np.array([line.quantity for line in lines], np.int64)[symbol]
     point = np.array([line.costs.point_value_usd for line in lines])[symbol]

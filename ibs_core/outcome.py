@@ -19,12 +19,16 @@ from ibs_core.ledger import (
     refused_counts,
 )
 from ibs_core.report.equity import equity_curve, value_open_positions
-from ibs_core.report.metrics import compute
+from ibs_core.report.metrics import METRICS, compute
+from ibs_core.report.training_window import Account, divide, inside, spelt_instant
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ibs_core.config import Settings
     from ibs_core.contracts import ContractMap
     from ibs_core.market_data import BarSource
+    from ibs_core.report.equity import PointCosts
     from ibs_core.series import Series
     from ibs_core.universe import Model, Symbol
 
@@ -40,7 +44,9 @@ class Outcome:
     trades, decisions, equity : polars.DataFrame
         Of the schemas in ``report.run``.
     stats : dict
-        JSON values: the metrics, ``blocked``, ``open_positions``, ``data``.
+        JSON values: the metrics, ``blocked``, ``open_positions``, ``data``; with models also
+        ``training_windows``. Where models veto, the metrics are of what lies outside their training
+        windows, and ``inside_training`` holds those of the rest.
     bars : dict of str to polars.DataFrame
         Signal bars for charts.
     warnings : list of str
@@ -92,52 +98,115 @@ def summarise(traded: Traded, settings: Settings) -> Outcome:
     """
     lines, pairs = traded.lines, list(zip(traded.symbols, traded.series, strict=True))
     costs = {line.root: line.costs for line in lines}
-    trades = traded.trades()
     decisions = decisions_frame(traded.decision_records, lines)
     marks = pl.concat(
         marks_frame(item, symbol.sessions, symbol.rule.first_date) for symbol, item in pairs
     )
-    held = open_positions(traded.book, lines)
-    equity = equity_curve(trades, marks, held, capital=settings.capital, contracts=costs)
+    account = Account(traded.trades(), marks, open_positions(traded.book, lines))
     ticks = {line.root: line.executed.tick_value_usd for line in lines}
-    stats = compute(trades, equity, capital=settings.capital, tick_values=ticks)
+    money = _Money(settings.capital, costs, ticks)
+    equity = money.curve(account)
+    warnings = [*traded.warnings]
+    models = {each.root: each.model for each in traded.symbols if each.model}
+    if models and settings.model.mode == "veto":
+        stats = _apart(account, models, decisions, money)
+    else:
+        stats = money.statistics(account, equity)
+    if models:
+        stats["training_windows"] = _windows(account, models)
+        warnings += [note for model in models.values() for note in model.notes]
+        warnings += _told(stats, account)
     stats["blocked"] = {
         symbol.root: blocked_counts(signal["gate"], list(symbol.strategy.filters))
         | refused_counts(decisions, symbol.root)
         for symbol, signal in zip(traded.symbols, traded.signals, strict=True)
     }
-    stats["open_positions"] = value_open_positions(held, marks, costs)
+    stats["open_positions"] = value_open_positions(account.held, marks, costs)
     stats["data"] = {symbol.root: _data_facts(item, symbol) for symbol, item in pairs}
     bars = {item.root: bars_frame(item) for item in traded.series}
-    warnings = [*traded.warnings]
-    if models := {each.root: each.model for each in traded.symbols if each.model}:
-        stats["in_training"] = {
-            root: _in_training(trades, root, each) for root, each in models.items()
-        }
-        warnings += [
-            _told(root, facts) for root, facts in stats["in_training"].items() if facts["trades"]
-        ]
-    return Outcome(trades, decisions, equity, stats, bars, warnings)
+    return Outcome(account.trades, decisions, equity, stats, bars, warnings)
 
 
-def _in_training(trades: pl.DataFrame, root: str, model: Model) -> dict[str, Any]:
-    """Count the trades that a model was trained on: their results are no evidence of it."""
-    first, last = (pl.lit(ns).cast(pl.Datetime("ns", "UTC")) for ns in model.seen_ns)
-    own = trades.filter(pl.col("symbol") == root)
-    seen = own.filter((pl.col("exit_time") >= first) & (pl.col("entry_time") <= last))
+@dataclass(frozen=True, slots=True)
+class _Money:
+    """What turns an account into statistics."""
+
+    capital: float
+    costs: dict[str, PointCosts]
+    ticks: dict[str, float]
+
+    def curve(self, of: Account) -> pl.DataFrame:
+        return equity_curve(
+            of.trades, of.marks, of.held, capital=self.capital, contracts=self.costs
+        )
+
+    def statistics(self, of: Account, curve: pl.DataFrame) -> dict[str, Any]:
+        return compute(of.trades, curve, capital=self.capital, tick_values=self.ticks)
+
+
+def _apart(
+    account: Account, models: Mapping[str, Model], decisions: pl.DataFrame, money: _Money
+) -> dict[str, Any]:
+    """Compute the statistics of what lies outside the training windows, and apart those inside."""
+    entries = decisions.filter(pl.col("action") == "entry")
+    first = entries.group_by("symbol").agg(pl.col("time").min().dt.epoch("ns"))
+    windows = {root: model.seen_ns for root, model in models.items()}
+    outside, within = divide(account, windows, dict(first.iter_rows()))
+    stats = money.statistics(outside, money.curve(outside))
+    if within.empty and outside.marks.height == account.marks.height:
+        return stats
+    apart = money.statistics(within, money.curve(within))
+    trained = [root for root in windows if not within.of(root).empty]
+    stats["inside_training"] = {
+        "sessions": account.marks["session_date"].n_unique() - stats["total"]["sessions"],
+        "total": apart["total"],
+        "by_symbol": {root: apart["by_symbol"][root] for root in trained},
+    }
+    total, blocks = stats["total"], stats["by_symbol"]
+    stats["total"] = _without_numbers(total) if outside.empty else total
+    stats["by_symbol"] = {
+        root: _without_numbers(blocks.get(root)) if outside.of(root).empty else blocks[root]
+        for root in account.marks["symbol"].unique(maintain_order=True)
+    }
+    return stats
+
+
+def _without_numbers(block: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Leave a block empty that has no trade: zeros would read as a result."""
+    empty = dict.fromkeys((metric.key for metric in METRICS), None)
+    return {**empty, "trades": 0, "sessions": block["sessions"] if block else 0}
+
+
+def _windows(account: Account, models: Mapping[str, Model]) -> dict[str, dict[str, Any]]:
+    """Tell what each model was trained on and how many of its symbol's trades lie in it."""
+    known = account.trades.filter(
+        inside(account.trades, {root: model.seen_ns for root, model in models.items()})
+    )
     return {
-        "version": model.version,
-        "trades": seen.height,
-        "of": own.height,
-        "net_usd": float(seen["net_usd"].sum()),
+        root: {
+            "version": model.version,
+            "first_decision": spelt_instant(model.seen_ns[0]),
+            "last_label_end": spelt_instant(model.seen_ns[1]),
+            "trades": known.filter(pl.col("symbol") == root).height,
+            "of": account.of(root).trades.height,
+        }
+        for root, model in models.items()
     }
 
 
-def _told(root: str, facts: dict[str, Any]) -> str:
-    return (
-        f"{root}: {facts['trades']:,} of {facts['of']:,} trades lie inside the training window of its model "
-        f"{facts['version']}; what they made ({facts['net_usd']:,.0f} USD) is no evidence of it"
-    )
+def _told(stats: Mapping[str, Any], account: Account) -> list[str]:
+    windows, apart = stats["training_windows"], stats.get("inside_training")
+    named = [f"{root} {each['version']}" for root, each in windows.items() if each["trades"]]
+    n_inside = sum(each["trades"] for each in windows.values())
+    of = f"{n_inside:,} of {account.trades.height:,} trades lie in the training window of"
+    if not apart:
+        what = "what the model says of them is no evidence of it"
+        return [f"{of} {', '.join(named)}; {what}"] if named else []
+    left = f"headline numbers leave them out, and {apart['sessions']:,} sessions"
+    lines = [f"{of} {', '.join(named or windows)}; {left}"]
+    if named and not stats["total"]["trades"]:
+        lines.append("no trade lies outside: there is no out-of-sample result")
+    return lines
 
 
 def _data_facts(series: Series, symbol: Symbol) -> dict[str, Any]:

@@ -8,13 +8,20 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from ibs_core.errors import EnvironmentFault
+from ibs_core.errors import ConfigError, EnvironmentFault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["ROW_GROUP", "environment", "join_parquet", "marks_of", "write_parquet"]
+__all__ = [
+    "ROW_GROUP",
+    "environment",
+    "join_parquet",
+    "marks_of",
+    "refuse_place",
+    "write_parquet",
+]
 
 ROW_GROUP = 122_880
 
@@ -98,6 +105,34 @@ def marks_of(path: Path) -> dict[str, str]:
             if stream.read(4) != b"PAR1":
                 return {}
         return dict(pl.read_parquet_metadata(path))
+
+
+def refuse_place(what: str, out: Path, files: Sequence[Path]) -> None:
+    """Refuse to write a table over the bars that it is made from, or where a folder is.
+
+    Parameters
+    ----------
+    what : str
+        What is to be written.
+    out : Path
+    files : sequence of Path
+        The bars.
+
+    Raises
+    ------
+    ConfigError, EnvironmentFault
+    """
+    if out.is_dir():
+        raise EnvironmentFault(
+            f"{what} {out}", found="Is a directory", remedy="name a file, such as table.parquet"
+        )
+    if out.resolve() in {path.resolve() for path in files}:
+        raise ConfigError(
+            "--out",
+            expected="a new file",
+            found=f"{out}, which holds the bars",
+            remedy="name another file",
+        )
 
 
 @contextmanager

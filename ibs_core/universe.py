@@ -45,6 +45,8 @@ class Model:
     scorer : Scorer
     seen_ns : tuple of (int, int), UTC ns
         First decision and last label end that it was trained on.
+    notes : tuple of str
+        What a reader of its results must know of it.
     """
 
     version: str
@@ -52,6 +54,7 @@ class Model:
     threshold: float
     scorer: Scorer
     seen_ns: tuple[int, int]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, eq=False)

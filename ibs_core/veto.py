@@ -34,6 +34,7 @@ FAULT: Final = 2
 MISSING: Final = 3
 """And above: ``MISSING + i`` for the i-th feature of the model."""
 
+_FLOAT32: Final = np.dtype(np.float32)
 _REASONS: Final = ("taken", "vetoed", "vetoed:scorer error")
 
 
@@ -111,8 +112,9 @@ def judge(
 
     A row with a feature that is NaN, infinite or beyond float32 never reaches the model: it is vetoed,
     and the first such feature, in the model's order, is the reason. A score that is NaN or outside
-    [0, 1] vetoes its row. An exception of the scorer vetoes every row that it was given. Nothing is ever
-    silently zero.
+    [0, 1] vetoes its row. When the scorer fails on several rows, by an exception or by what is no score for
+    each, every row is given to it alone, as live does, and vetoed only if it fails on that row. Nothing is
+    ever silently zero.
 
     Parameters
     ----------
@@ -175,10 +177,14 @@ def _scored(
     try:
         scores = np.asarray(scorer.score(rows))
     except Exception as error:  # noqa: BLE001  (whatever a model does, the answer is a veto)
-        return _nothing(len(rows), f"{type(error).__name__}: {error}")
-    if scores.shape != (len(rows),) or scores.dtype != np.float32:
+        return _failed(scorer, rows, limit, f"{type(error).__name__}: {error}")
+    if scores.shape != (len(rows),) or scores.dtype != _FLOAT32:
         expected, found = f"float32 ({len(rows)},)", f"{scores.dtype} {scores.shape}"
-        return _nothing(len(rows), f"expected scores as {expected}, found {found}")
+        return _failed(scorer, rows, limit, f"expected scores as {expected}, found {found}")
+    if len(rows) == 1:  # as below, in a third of the time
+        score = scores.item()
+        if 0.0 <= score <= 1.0:
+            return scores, np.array([TAKEN if score >= limit else VETOED]), ""
     codes = (~(scores >= limit)).astype(np.int64)  # TAKEN or VETOED
     valid = (scores >= 0.0) & (scores <= 1.0)  # false for NaN
     if np.count_nonzero(valid) == len(valid):
@@ -188,5 +194,12 @@ def _scored(
     return np.where(valid, scores, np.float32(np.nan)), codes, f"expected [0, 1], found {wrong}"
 
 
-def _nothing(k: int, fault: str) -> tuple[NDArray[np.float32], NDArray[np.int64], str]:
-    return np.full(k, np.nan, np.float32), np.full(k, FAULT), fault
+def _failed(
+    scorer: Scorer, rows: NDArray[np.float32], limit: np.float32, fault: str
+) -> tuple[NDArray[np.float32], NDArray[np.int64], str]:
+    """Veto the one row that failed; of several, find out which did."""
+    if len(rows) == 1:
+        return np.full(1, np.nan, np.float32), np.full(1, FAULT), fault
+    alone = [_scored(scorer, row[None], limit) for row in rows]
+    scores, codes = (np.concatenate([each[i] for each in alone]) for i in (0, 1))
+    return scores, codes, next((each[2] for each in alone if each[2]), fault)

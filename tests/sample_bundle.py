@@ -90,3 +90,28 @@ def exported(*args, **kwargs):
 
     forest = fitted(*args, **kwargs)
     return export_forest(forest, forest.n_features_in_)
+
+
+def tradable_bundle(models, symbol, features, threshold=0.5, **changes):
+    """A bundle of the forest `exported(40, 4)` that verifies and scores; returns its folder."""
+    from adapters.onnx_scorer import OnnxScorer
+    from ibs_core.bundle import feature_set_digest, write_bundle
+    from ibs_core.catalogue import load_catalogue
+    from ibs_core.contracts import load_contract_map
+    from ibs_core.research.export import golden_rows
+
+    contracts, model = load_contract_map(), exported(40, 4)
+    catalogue = load_catalogue(contracts)
+    rows, _ = training_rows(1_500, 6)
+    card = sample_card(
+        symbol=symbol,
+        features=features,
+        feature_digest=feature_set_digest([catalogue[name] for name in features]),
+        contract_map_digest=contracts.digest,
+        strategy={"signal_bar": "1h"},
+        threshold=threshold,
+        golden=golden_rows(OnnxScorer(model), rows, threshold=threshold, seed=1),
+        model_sha256=hashlib.sha256(model).hexdigest(),
+        **changes,
+    )
+    return write_bundle(models, card, model)

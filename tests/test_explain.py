@@ -96,7 +96,7 @@ def test_the_reader_finds_what_the_onnx_package_finds(forest):
     assert trees.share.tolist() == np.float32(attributes["nodes_hitrates"]).tolist()
     assert trees.feature.tolist() == attributes["nodes_featureids"]
     leaves = np.flatnonzero(trees.left == np.arange(len(trees.left)))
-    assert trees.weight[leaves].tolist() == np.float32(attributes["class_weights"]).tolist()
+    assert trees.weight[leaves].tolist() == np.float32(attributes["target_weights"]).tolist()
     assert len(trees.roots) == max(attributes["nodes_treeids"]) + 1
 
 
@@ -113,6 +113,15 @@ def test_the_shares_change_no_score():
         Explainer(plain)
 
 
+def test_the_classifier_of_skl2onnx_is_read_too():
+    from skl2onnx import to_onnx
+
+    plain = to_onnx(fitted(40, 4), np.zeros((1, 6), np.float32), options={"zipmap": False})
+    found, ours = read_trees(plain.SerializeToString()), read_trees(exported(40, 4))
+    assert found.weight.tobytes() == ours.weight.tobytes()
+    assert found.left.tobytes() == ours.left.tobytes()
+
+
 def test_an_unread_feature_contributes_nothing():
     trained = fitted(40, 4)
     used = {f for tree in trained.estimators_ for f in tree.tree_.feature[tree.tree_.feature >= 0]}
@@ -127,11 +136,12 @@ def edited(name, change):
     proto = onnx.load_from_string(exported(40, 4))
     node = proto.graph.node[0]
     if name == "op_type":
-        node.op_type = "TreeEnsembleRegressor"
+        node.op_type = "TreeEnsembleClassifier"
         return proto.SerializeToString()
-    (old,) = [each for each in node.attribute if each.name == name]
-    value = change(onnx.helper.get_attribute_value(old))
-    node.attribute.remove(old)
+    old = [each for each in node.attribute if each.name == name]
+    value = change(onnx.helper.get_attribute_value(old[0]) if old else None)
+    for each in old:
+        node.attribute.remove(each)
     if value is not None:
         node.attribute.append(onnx.helper.make_attribute(name, value))
     return proto.SerializeToString()
@@ -139,11 +149,12 @@ def edited(name, change):
 
 EDITS = {
     "op_type": None,
+    "aggregate_function": lambda _old: "AVERAGE",
     "post_transform": lambda _old: "SOFTMAX",
     "classlabels_int64s": lambda _old: [0, 2],
-    "class_ids": lambda old: [*old[:-1], 1],
-    "class_nodeids": lambda old: [old[1], *old[1:]],
-    "class_weights": lambda old: old[:-1],
+    "target_ids": lambda old: [*old[:-1], 1],
+    "target_nodeids": lambda old: [old[1], *old[1:]],
+    "target_weights": lambda old: old[:-1],
     "nodes_modes": lambda old: [b"BRANCH_LT", *old[1:]],
     "nodes_truenodeids": lambda old: [0, *old[1:]],
     "nodes_falsenodeids": lambda old: [10_000, *old[1:]],

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
+import signal
+import sqlite3
+import subprocess
 import sys
+import time
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -137,7 +143,7 @@ def test_training_writes_a_bundle_that_says_where_it_comes_from(made, ibs):
     assert card.generated
     assert card.strategy["signal_bar"] == "1h"
     assert set(card.features) <= set(FEATURES.split(",")) - {LEVEL}
-    assert card.trials == 2 * (3 + 1)
+    assert card.trials == 2 * (1 + 3 + 1)  # of two blocks of the walk-forward one has rows enough
     assert card.metrics["export_max_difference"] <= 3e-6
     shown = ibs("show", folder, "--json")
     facts = json.loads(shown.out)
@@ -152,8 +158,52 @@ def test_training_again_finds_all_trials_made_and_the_same_model(made, ibs, mode
     result = ibs(*words)
     assert result.code == 0, result.err
     (facts,) = json.loads(result.out)
-    assert facts["trials"] == 8
+    assert facts["trials"] == 10
     assert facts["model_sha256"] == load_bundle(bundle_of(made / "models")).card.model_sha256
+
+
+def recorded(models):
+    """Every trial in the ledger, by study and number, but the time it was made."""
+    path = models / "trials.sqlite"
+    if not path.exists():
+        return []
+    with closing(sqlite3.connect(path, timeout=60)) as db:
+        names = [row[1] for row in db.execute("PRAGMA table_info(trials)")]
+        of_the_trial = ", ".join(name for name in names if name not in {"id", "time_ns"})
+        return db.execute(f"SELECT {of_the_trial} FROM trials ORDER BY study, number").fetchall()
+
+
+def test_a_training_that_is_killed_ends_as_one_that_was_not(made, ibs, tmp_path):
+    def words(models, jobs):
+        more = ("--dataset", made / "d.parquet", "--models", models, "--quiet")
+        return ("train", *more, *SMALL, "--trials", 4, "--trees", "60", "--jobs", jobs)
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert ibs(*words(whole, 1)).code == 0
+    code = "from ibs_core.cli.main import run; run()"
+    command = [sys.executable, "-c", code, "model", *map(str, words(cut, 2))]
+    process = subprocess.Popen(command, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 300
+        while len(recorded(cut)) < 3:
+            assert time.monotonic() < deadline
+            with suppress(subprocess.TimeoutExpired):
+                pytest.fail(f"ended with {process.wait(timeout=0.01)} before it was killed")
+        process.kill()  # its processes may go on for a while, and try what the next run tries
+        process.wait()
+        assert 3 <= len(recorded(cut)) < len(recorded(whole))
+        assert not list(cut.glob("*/*/card.json"))
+        assert ibs(*words(cut, 1)).code == 0
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert recorded(cut) == recorded(whole)
+    (one,), (other,) = (list(folder.glob("ES/*/card.json")) for folder in (whole, cut))
+    assert (one.parent / "model.onnx").read_bytes() == (other.parent / "model.onnx").read_bytes()
+    cards = [load_bundle(each.parent).card.model_dump() for each in (one, other)]
+    for card in cards:  # what tells the time
+        del card["created"], card["version"]
+    assert cards[0] == cards[1]
 
 
 @pytest.mark.parametrize(
@@ -235,7 +285,7 @@ def test_the_commands_of_the_page_run_one_after_the_other(made, ibs, tmp_path, m
     shutil.copy(made / "d.parquet", "candidates.parquet")
     version = bundle_of(Path("models")).name
     page = Path(__file__).parents[1] / "docs" / "models.md"
-    lines = re.findall(r"^ibs model (?!dataset)(.*)$", page.read_text("utf-8"), re.MULTILINE)
+    lines = re.findall(r"^ibs model (?!dataset|explain|veto-value)(.*)$", page.read_text("utf-8"), re.MULTILINE)
     assert [line.split()[0] for line in lines] == ["train", "list", "show", "verify", "promote"]
     for line in lines:
         words = shlex.split(line.replace("VERSION", version))

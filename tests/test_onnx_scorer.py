@@ -96,10 +96,24 @@ def test_more_threads_would_not_have_the_same_bits():
     options.intra_op_num_threads = 2
     model = exported(900, 5, class_weight="balanced_subsample", n_features=29)
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    rows = np.random.default_rng(5).normal(size=(40, 29)).astype(np.float32)
+    rows = np.random.default_rng(5).normal(size=(200, 29)).astype(np.float32)
     batch = session.run(["probabilities"], {"features": rows})[0]
     alone = [session.run(["probabilities"], {"features": row[None]})[0] for row in rows]
     assert np.concatenate(alone).tobytes() != batch.tobytes()
+
+
+@pytest.mark.parametrize("args", [(300, 3), (900, 5)])
+def test_the_classifier_of_skl2onnx_scores_the_same_bits(args):
+    # Why the export may write the trees as a regressor.
+    from skl2onnx import to_onnx
+
+    trained = fitted(*args)
+    plain = to_onnx(trained, np.zeros((1, 6), np.float32), options={"zipmap": False})
+    classifier, ours = OnnxScorer(plain.SerializeToString()), OnnxScorer(exported(*args))
+    rows = np.random.default_rng(5).normal(size=(N, 6)).astype(np.float32)
+    assert classifier.score(rows).tobytes() == ours.score(rows).tobytes()
+    alone = [(classifier.score(row[None]), ours.score(row[None])) for row in rows[:200]]
+    assert all(one.tobytes() == other.tobytes() for one, other in alone)
 
 
 def test_a_threshold_that_float32_would_round_up_is_rounded_down():

@@ -20,6 +20,7 @@ from ibs_core.report.prices import _step, thin_bars
 from ibs_core.report.run import EQUITY
 from ibs_core.report.summary import summary_tables
 from ibs_core.report.tear_sheet import render
+from ibs_core.report.training_window import spelt_instant
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)>\"'&"
@@ -150,6 +151,59 @@ def test_prices_are_stepped_in_ticks_or_as_coarse_as_sixteen_bits_need(moves, st
 def test_a_large_run_stays_below_six_megabytes():
     run = sample_run(n_trades=3_000, n_bars=60_000)
     assert len(render(run).encode()) < LARGEST_MB * 1e6
+
+
+def trained_run(n_inside):
+    """A run of ES whose first `n_inside` trades, by exit, lie in the window of its model."""
+    run = sample_run(n_trades=60, n_bars=3_000, symbols=("ES",))
+    apart = run.trades.sort("exit_time").head(n_inside)
+    last = apart["exit_time"].dt.epoch("ns").max()
+    version = "<b>v1</b>"
+    windows = {
+        "ES": {
+            "version": version,
+            "first_decision": "2020-12-31T00:00:00.000000000Z",
+            "last_label_end": spelt_instant(last),
+            "trades": n_inside,
+            "of": 60,
+        }
+    }
+    total = run.stats["total"]
+    headline = dict.fromkeys(total) | {"trades": 60 - n_inside, "sessions": 0}
+    inner = total | {"trades": n_inside}
+    stats = run.stats | {
+        "total": headline,
+        "training_windows": windows,
+        "inside_training": {"sessions": 9, "total": inner, "by_symbol": {"ES": inner}},
+    }
+    return replace(run, stats=stats)
+
+
+def test_what_a_model_was_trained_on_is_shown_apart():
+    run = trained_run(40)
+    page = Page(render(run))
+    assert "40 of 60 trades lie in a training window; these numbers leave them out." in page.words
+    assert "Inside training windows" in page.words
+    assert "ES <b>v1</b>" in page.words  # as text
+    assert "2020-12-31 to " in page.words
+    (bars,) = page.payload["distribution"]["data"]
+    assert sum(bars["y"]) == 20
+    shade = page.payload["equity"]["layout"]["shapes"][1]
+    last = run.trades.sort("exit_time")["exit_time"][39]
+    assert (shade["x0"], shade["x1"]) == (str(run.equity["session_date"][0]), str(last.date()))
+
+
+def test_a_run_of_training_trades_only_has_no_headline_and_says_so():
+    page = Page(render(trained_run(60)))
+    assert "No out-of-sample trade" in page.words
+    assert "None" not in page.words
+    assert page.payload["distribution"] is None
+    assert "distribution" not in [attrs.get("id") for _, attrs in page.tags]
+
+
+def test_a_run_without_models_says_nothing_of_training(page):
+    assert "raining" not in page.words
+    assert len(page.payload["equity"]["layout"]["shapes"]) == 1
 
 
 def test_a_run_without_trades_says_so():
@@ -286,6 +340,22 @@ def test_the_page_draws_its_charts_without_a_console_message(run, opened, width,
     assert sizes[0] <= sizes[1], "the page scrolls sideways"
     ink = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert (ink == "rgb(14, 18, 23)") == (scheme == "dark")
+
+
+@needs_browser
+@pytest.mark.parametrize("n_inside", [40, 60])
+def test_a_page_of_training_windows_draws_without_a_console_message(opened, n_inside):
+    driver = opened(trained_run(n_inside), width=390, scheme="dark")
+    assert console_messages(driver) == []
+    assert charts_drawn(driver) == {"equity": True, "price": True} | (
+        {"distribution": True} if n_inside < 60 else {}
+    )
+    shade = "return document.querySelectorAll('#equity .shapelayer path').length"
+    assert driver.execute_script(shade) == 2
+    sizes = driver.execute_script(
+        "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    )
+    assert sizes[0] <= sizes[1], "the page scrolls sideways"
 
 
 @needs_browser

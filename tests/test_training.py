@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
 
 pytest.importorskip("sklearn")
 
+import optuna
+from sklearn.model_selection import TimeSeriesSplit
+
 from adapters.onnx_scorer import OnnxScorer, verify
 from ibs_core.bundle import load_bundle, write_bundle
 from ibs_core.catalogue import load_catalogue
 from ibs_core.contracts import load_contract_map
 from ibs_core.errors import DataError
-from ibs_core.research.purging import Labels, first_of_last
+from ibs_core.research.purging import Labels, first_of_last, holdout
+from ibs_core.research.trial import Trial
 from ibs_core.research.trial_ledger import Selection, TrialLedger
 from ibs_core.sessions import load_sessions
+from ibs_core.training import nested
 from ibs_core.training import search as searching
 from ibs_core.training.dataset import Dataset
 from ibs_core.training.guardrails import check_guardrails
+from ibs_core.training.judgement import luck
 from ibs_core.training.plan import Plan, Space
 from ibs_core.training.sample import Sample, choose_threshold
 from ibs_core.training.train import Workshop, train
@@ -84,14 +91,14 @@ def dataset():
     )
 
 
-def trained(folder, sample, plan=PLAN):
+def trained(folder, sample, plan=PLAN, progress=lambda _what, _n: None):
     workshop = Workshop(
         contracts=CONTRACTS,
         ledger=TrialLedger(folder / "trials.sqlite"),
         studies=folder / "searches.sqlite",
         open_model=OnnxScorer,
         clock=lambda: 1,
-        progress=lambda _what, _n: None,
+        progress=progress,
     )
     return train(dataset(), sample, plan, workshop, created_ns=1_700_000_000 * 10**9)
 
@@ -177,6 +184,120 @@ def test_more_trials_go_on_from_those_that_were_made(tmp_path, noise):
     assert few.card.trials == 7
     more = trained(tmp_path, made())
     assert (more.model, more.card.trials) == (noise[1].model, 14)
+
+
+def test_what_two_processes_tried_at_once_is_taken_once(tmp_path, noise):
+    trained(tmp_path, made(), dataclasses.replace(PLAN, trials=1))
+    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'searches.sqlite'}")
+    for study in optuna.get_all_study_names(storage):
+        kept = optuna.load_study(study_name=study, storage=storage)
+        kept.add_trial(kept.trials[0])
+    storage.remove_session()
+    storage.engine.dispose()
+    again = trained(tmp_path, made())
+    assert (again.model, again.card) == (noise[1].model, noise[1].card)
+
+
+def test_progress_counts_every_trial_once_those_made_before_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(nested, "_LOOK_EVERY_S", 1e-3)
+    plan = dataclasses.replace(PLAN, walk_forward=True)
+    told = []
+    for times in (1, 2):
+        trained(tmp_path, made(), plan, lambda what, n: told.append((what, n)))
+        assert sum(n for _, n in told) == times * plan.n_searches() * plan.trials
+    assert plan.n_searches() * plan.trials == 2 * (1 + 6 + 3)
+    assert {what for what, _ in told} == {"ES"}
+
+
+def test_progress_is_told_while_a_search_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(nested, "_LOOK_EVERY_S", 1e-3)
+    seen, told = Event(), []
+    out_of_fold = searching.out_of_fold
+    calls = []
+
+    def slow(*args):
+        calls.append(1)
+        if len(calls) == 2:  # the first trial of the first search is in the ledger
+            assert seen.wait(timeout=60)
+        return out_of_fold(*args)
+
+    def progress(_what, n):
+        told.append(n)
+        seen.set()
+
+    monkeypatch.setattr(searching, "out_of_fold", slow)
+    trained(tmp_path, made(), PLAN, progress)
+    assert told[0] == 1
+
+
+def test_a_walk_forward_trains_on_what_was_before_each_block(tmp_path, informed):
+    seen = {}
+    real = nested.search
+
+    def spy(sample, plan, record, name):
+        seen[name] = sample
+        return real(sample, plan, record, name)
+
+    plan = dataclasses.replace(PLAN, walk_forward=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nested, "search", spy)
+        result = trained(tmp_path, made(0.35), plan)
+    # The model is the same; the card says more, so it is another version.
+    assert result.model == informed.model
+    assert result.card.version != informed.card.version
+    assert informed.card.metrics["walk_forward"] is None
+    found = result.card.metrics["walk_forward"]
+    sample = made(0.35)
+    aside = holdout(
+        sample.labels,
+        first_session=first_of_last(sample.labels.session, PLAN.holdout),
+        embargo=PLAN.embargo,
+    )
+    past = sample.take(aside.train)
+    sessions = np.unique(past.labels.session)
+    folds = list(TimeSeriesSplit(n_splits=3).split(sessions))  # cuts sessions as we do
+    assert found["blocks"] == 2  # the rows before the first are too few to search
+    assert (
+        "walk-forward split (0,): too few rows to search" in result.card.metrics["dropped_splits"]
+    )
+    for block, (before, tested) in [*enumerate(folds)][1:]:
+        trained_on = np.unique(seen[f"forward-{block}"].labels.session)
+        assert trained_on.tolist() == sessions[before][: -PLAN.embargo].tolist()
+        assert (
+            seen[f"forward-{block}"].labels.end_ns.max()
+            < past.labels.start_ns[past.labels.session == sessions[tested[0]]].min()
+        )
+    tested = np.isin(past.labels.session, sessions[folds[1][1][0] :])
+    assert found["base"]["trades"] == tested.sum()
+    assert found["base"]["net_usd"] == pytest.approx(past.net_usd[tested].sum())
+    assert 0 < found["filtered"]["trades"] < found["base"]["trades"]
+    assert found["filtered"]["win_rate"] > 0.65
+    assert result.card.trials == 2 * (7 + 2)
+
+
+def test_other_symbols_trials_count_but_do_not_widen_the_spread(tmp_path):
+    rng = np.random.default_rng(1)
+    ledger = TrialLedger(tmp_path / "trials.sqlite")
+
+    def tried(symbol, number, sharpe):
+        ledger.append(
+            Trial(
+                *(1, "model train", symbol, number, symbol, "a", "b", {}, 1, sharpe, 9, True),
+                sessions=np.arange(3),
+                returns=np.array([1.0, -1.0, 2.0]),
+            )
+        )
+
+    for number in range(20):
+        tried("ES", number, float(rng.normal(0, 0.02)))
+    returns = rng.normal(0.15, 1.0, 2_000)
+    alone = luck(returns, ledger, generated=True, study="none", symbol="ES")
+    for number in range(20):
+        tried("NQ", number, 0.5 * number)
+    both = luck(returns, ledger, generated=True, study="none", symbol="ES")
+    assert (alone["trials"], both["trials"]) == (20, 40)
+    assert both["variance_of_sharpe"] == alone["variance_of_sharpe"]
+    assert 0.9 < both["dsr"] < alone["dsr"]
 
 
 def test_the_ledger_counts_every_trial_of_every_search(noise):

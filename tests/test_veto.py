@@ -78,7 +78,7 @@ def test_without_a_whole_row_the_model_is_not_asked():
     assert scorer.seen == []
 
 
-def test_an_exception_of_the_scorer_vetoes_all_that_it_was_given():
+def test_an_exception_on_every_row_vetoes_every_row():
     def fail(_rows):
         raise RuntimeError("no such input")
 
@@ -90,6 +90,43 @@ def test_an_exception_of_the_scorer_vetoes_all_that_it_was_given():
     ]
     assert found.fault == "RuntimeError: no such input"
     assert np.isnan(found.scores).all()
+
+
+class Poisoned(Given):
+    """A scorer that one row upsets, whatever company the row is in."""
+
+    def __init__(self, how):
+        super().__init__(lambda rows: self.upset(rows) if (rows[:, 1] == 7).any() else rows[:, 0])
+        self.how = how
+
+    def upset(self, rows):
+        if self.how == "raises":
+            raise RuntimeError("seven")
+        return rows[:-1, 0] if self.how == "too few" else rows[:, 0].astype(np.float64)
+
+
+@pytest.mark.parametrize("how", ["raises", "too few", "float64"])
+def test_a_row_that_upsets_the_model_takes_no_other_with_it(how):
+    rows = [[0.9, 1, 1], [0.8, 7, 1], [np.nan, 1, 1], [0.1, 1, 1], [0.7, 7, 1]]
+    together = judged(rows, Poisoned(how))
+    alone = [judged([row], Poisoned(how)) for row in rows]
+    assert reasons(together) == [
+        *("taken", "vetoed:scorer error", "vetoed:missing bar_ibs"),
+        *("vetoed", "vetoed:scorer error"),
+    ]
+    assert together.codes.tolist() == [int(each.codes[0]) for each in alone]
+    assert together.scores.tobytes() == b"".join(each.scores.tobytes() for each in alone)
+    assert together.fault == alone[1].fault != ""
+
+
+def test_a_model_that_fails_on_company_only_is_told_but_scores():
+    def refuse(rows):
+        if len(rows) > 1:
+            raise MemoryError("batch")
+        return rows[:, 0].copy()
+
+    found = judged([[0.9, 1, 1], [0.1, 1, 1]], Given(refuse))
+    assert (reasons(found), found.fault) == (["taken", "vetoed"], "MemoryError: batch")
 
 
 @pytest.mark.parametrize("score", [np.nan, np.inf, -np.inf, -1e-7, 1.0000001, 7.0])

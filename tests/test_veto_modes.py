@@ -17,6 +17,7 @@ from ibs_core.errors import ConfigError
 from ibs_core.feature_table import tabulate
 from ibs_core.market_data import hold, open_bars
 from ibs_core.outcome import summarise
+from ibs_core.report.summary import summary_tables
 from ibs_core.research.sample_data import write_sample
 from ibs_core.universe import Model
 
@@ -31,9 +32,13 @@ class Watching:
         return (rows[:, 0] / np.float32(100.0)).astype(np.float32)
 
 
-def model_of(features, threshold=0.35):
-    seen = (int(np.datetime64("2023-02-01", "ns").astype(np.int64)), 2**62)
-    return lambda _root: Model("v1", tuple(features), threshold, Watching(), seen)
+def ns(text):
+    return int(np.datetime64(text, "ns").astype(np.int64))
+
+
+def model_of(features, threshold=0.35, seen=("2023-02-01", "2099-01-01"), notes=()):
+    window = (ns(seen[0]), ns(seen[1]))
+    return lambda _root: Model("v1", tuple(features), threshold, Watching(), window, notes)
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +48,9 @@ def folder(tmp_path_factory):
     return out
 
 
-def run(folder, mode, features=FEATURES, **options):
+def run(folder, mode, features=FEATURES, model=None, **options):
     settings = load_settings(overrides={"model": {"mode": mode}})
-    models = model_of(features) if mode != "off" else None
+    models = (model or model_of(features)) if mode != "off" else None
     traded = trade(open_bars([folder], MAP), settings, MAP, models=models, **options)
     return traded, summarise(traded, settings)
 
@@ -83,9 +88,70 @@ def test_a_veto_lets_in_what_scores_at_the_threshold_and_tells_of_the_rest(folde
     )
     assert (entries.filter(~missing)["score"] == score.filter(~missing)).all()
     assert outcome.stats["blocked"]["ES"]["vetoed"] == vetoed.sum()
-    told = outcome.stats["in_training"]["ES"]
-    assert told["of"] == traded.trades().height >= told["trades"] > 0
-    assert any("training window" in line for line in outcome.warnings)
+    assert traded.trades().height > 0
+
+
+WARM = FEATURES[:2]
+METRIC_KEYS = ("total", "by_symbol", "by_exit_reason", "monthly", "first_session", "last_session")
+
+
+def test_headline_numbers_are_those_of_a_run_that_begins_after_the_training_window(folder):
+    # 15 March closes at 21:00 UTC: that session is the last that lies wholly in the window.
+    model = model_of(WARM, seen=("2022-12-01", "2023-03-15T21:30"))
+    _, whole = run(folder, "veto", model=model)
+    _, later = run(folder, "veto", model=model, start=date(2023, 3, 16))
+    assert later.trades.height > 10
+    assert "inside_training" not in later.stats
+    assert {key: whole.stats[key] for key in METRIC_KEYS} == {
+        key: later.stats[key] for key in METRIC_KEYS
+    }
+    _, apart = run(folder, "veto", model=model, end=date(2023, 3, 15))
+    found = whole.stats["inside_training"]
+    assert found["sessions"] == apart.equity["session_date"].n_unique()
+    (n_inside, n_all) = found["total"]["trades"], whole.trades.height
+    assert n_inside == apart.trades.height == n_all - later.trades.height > 10
+    assert found["total"]["net_usd"] == pytest.approx(apart.trades["net_usd"].sum())
+    line = f"{n_inside} of {n_all} trades lie in the training window of ES v1, NQ v1; headline numbers leave them out, and {found['sessions']} sessions"
+    assert line in whole.warnings
+    assert whole.equity["realised_usd"][-1] == pytest.approx(whole.trades["net_usd"].sum())
+
+
+def test_a_window_that_touches_nothing_changes_no_number(folder):
+    _, before = run(folder, "veto", model=model_of(WARM, seen=("2010-01-01", "2020-01-01")))
+    _, after = run(folder, "veto", model=model_of(WARM, seen=("2030-01-01", "2031-01-01")))
+    assert before.trades.height > 10
+    for outcome in (before, after):
+        assert "inside_training" not in outcome.stats
+        assert not [line for line in outcome.warnings if "training" in line]
+    assert {key: before.stats[key] for key in METRIC_KEYS} == {
+        key: after.stats[key] for key in METRIC_KEYS
+    }
+
+
+def test_without_a_trade_outside_there_are_no_numbers_and_no_crash(folder):
+    _, outcome = run(folder, "veto", model=model_of(WARM, seen=("2020-01-01", "2030-01-01")))
+    assert outcome.trades.height > 10
+    for block in (outcome.stats["total"], *outcome.stats["by_symbol"].values()):
+        assert {key for key, value in block.items() if value is not None} == {"trades", "sessions"}
+        assert (block["trades"], block["sessions"]) == (0, 0)
+    assert list(outcome.stats["by_symbol"]) == ["ES", "NQ"]
+    assert outcome.stats["inside_training"]["total"]["trades"] == outcome.trades.height
+    assert "no trade lies outside: there is no out-of-sample result" in outcome.warnings
+    assert summary_tables(outcome.stats)
+
+
+def test_a_model_that_only_watches_leaves_all_numbers_as_they_are(folder):
+    _, plain = run(folder, "off")
+    _, watched = run(folder, "shadow", model=model_of(WARM, notes=("trained elsewhere",)))
+    told = watched.stats.pop("training_windows")
+    assert watched.stats == plain.stats
+    assert told["ES"]["first_decision"] == "2023-02-01T00:00:00.000000000Z"
+    n_inside = sum(each["trades"] for each in told.values())
+    assert 0 < n_inside < plain.trades.height
+    lines = [line for line in watched.warnings if line not in plain.warnings]
+    where = f"{n_inside} of {plain.trades.height} trades lie in the training window of ES v1, NQ v1"
+    told = f"{where}; what the model says of them is no evidence of it"
+    assert lines == ["trained elsewhere", "trained elsewhere", told]
 
 
 class Batch(Watching):

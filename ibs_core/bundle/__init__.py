@@ -15,6 +15,7 @@ from ibs_core.bundle.folder import (
     load_bundle,
     promote,
     promoted,
+    read_file,
     write_bundle,
 )
 
@@ -31,5 +32,6 @@ __all__ = [
     "load_bundle",
     "promote",
     "promoted",
+    "read_file",
     "write_bundle",
 ]

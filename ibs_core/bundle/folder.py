@@ -28,6 +28,7 @@ __all__ = [
     "load_bundle",
     "promote",
     "promoted",
+    "read_file",
     "write_bundle",
 ]
 
@@ -89,7 +90,7 @@ def load_bundle(folder: Path) -> Bundle:
     DataError
         The card or the model is not what was written.
     """
-    card = parse_card(_read(folder / _CARD), str(folder / _CARD))
+    card = parse_card(read_file(folder / _CARD), str(folder / _CARD))
     place = folder.resolve()
     if (place.parent.name, place.name) != (card.symbol, card.version):
         raise DataError(
@@ -98,7 +99,7 @@ def load_bundle(folder: Path) -> Bundle:
             found=f"{place.parent.name}/{place.name}",
             where=str(folder),
         )
-    model = _read(folder / _MODEL)
+    model = read_file(folder / _MODEL)
     _check_model(card, model, folder / _MODEL)
     return Bundle(folder, card, model)
 
@@ -216,7 +217,7 @@ def promoted(models: Path, symbol: str) -> Path | None:
     if not path.exists():
         return None
     try:
-        record = json.loads(_read(path))
+        record = json.loads(read_file(path))
     except ValueError:
         record = None
     version = record.get("version") if isinstance(record, dict) else None
@@ -297,7 +298,22 @@ def _publish(hidden: Path, folder: Path) -> None:
         ) from None
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """Read a file of a bundle.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    EnvironmentFault
+        It is missing or unreadable, or a git-lfs pointer stands in its place.
+    """
     with _environment(f"bundle file {path.name} cannot be read"):
         content = path.read_bytes()
     if content.startswith(_POINTER):

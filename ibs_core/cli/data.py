@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ibs_core.cli import options
+from ibs_core.cli.data_fetch import fetch
 
 if TYPE_CHECKING:
     from ibs_core.contracts import ContractMap
@@ -173,8 +173,7 @@ def features(
     from ibs_core.market_data import open_bars
 
     paths = options.paths_of(parquet, more)
-    if any(_would_read(path, out) for path in paths):
-        raise click.UsageError(f"--out {out} lies among the bars, where it would be read as bars")
+    options.refuse_among(paths, out)
     source = open_bars(paths, contracts)
     roots = options.roots_of(symbols, contracts)
     with options.progress_bar("reading", source.n_rows, silent=json_ or quiet) as progress:
@@ -185,13 +184,6 @@ def features(
     elif not quiet:
         told = "generated data: " if facts["generated_data"] else ""
         click.echo(f"{told}{facts['rows']:,} rows, {facts['features']} features: {out}")
-
-
-def _would_read(path: Path, out: Path) -> bool:
-    """Tell whether a folder or a glob of bars would take in a new file."""
-    if path.is_dir():
-        return out.resolve().is_relative_to(path.resolve())
-    return not path.exists() and fnmatch.fnmatch(str(out.absolute()), str(path.absolute()))
 
 
 def _list_features(
@@ -227,3 +219,6 @@ def _list_features(
         for row in rows:
             counts = f"{row['warmup']:>5}  {row['full']:>4}  {row['of']:<8}"
             click.echo(f"{row['name']:<{width}}  {counts}  {row['formula']}")
+
+
+data.add_command(fetch)

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from ibs_core.cli import options
+from ibs_core.cli.model_explain import explain
+from ibs_core.cli.model_import import import_
 from ibs_core.cli.model_training import train
+from ibs_core.cli.model_value import veto_value
 from ibs_core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -19,7 +22,7 @@ __all__ = ["model"]
 
 @click.group()
 def model() -> None:
-    """Make datasets; train, list, show, verify and promote veto models."""
+    """Make datasets; train, import, list, show, verify and promote veto models."""
 
 
 @model.command()
@@ -56,10 +59,7 @@ def dataset(
     from ibs_core.config import load_settings
 
     paths = options.paths_of(parquet, more)
-    if any(path.is_dir() and out.resolve().is_relative_to(path.resolve()) for path in paths):
-        raise click.UsageError(
-            f"--out {out} lies in a folder of bars, where it would be read as bars"
-        )
+    options.refuse_among(paths, out)
     settings = load_settings(config)
     contracts = options.contract_map_of(config)
     roots = options.roots_of(symbols, contracts)
@@ -224,3 +224,6 @@ def _folder_of(models: Path, symbol: str, version: str) -> Path:
 
 
 model.add_command(train)
+model.add_command(explain)
+model.add_command(veto_value)
+model.add_command(import_)

@@ -20,6 +20,8 @@ __all__ = ["facts_of", "print_card", "print_guardrails"]
 _ROWS = (
     ("out of sample, filtered", ("out_of_sample",)),
     ("out of sample, unfiltered", ("out_of_sample_base",)),
+    ("walk-forward, filtered", ("walk_forward", "filtered")),
+    ("walk-forward, unfiltered", ("walk_forward", "base")),
     ("holdout, filtered", ("holdout", "filtered")),
     ("holdout, unfiltered", ("holdout", "base")),
 )
@@ -57,8 +59,8 @@ def print_card(card: Card) -> None:
         f"{card.symbol} {card.version}", ["", *(key.replace("_", " ") for key in _COLUMNS)]
     )
     for title, path in _ROWS:
-        found = _at(card.metrics, path)
-        table.add_row(title, *(_spelt(found.get(key)) for key in _COLUMNS))
+        if found := _at(card.metrics, path):
+            table.add_row(title, *(_spelt(found.get(key)) for key in _COLUMNS))
     console.print(table)
     luck = _at(card.metrics, ("luck",))
     first, last = (facts["window"][key][:10] for key in ("first_decision", "last_label_end"))
@@ -68,6 +70,7 @@ def print_card(card: Card) -> None:
         ", ".join(f"{key} {_spelt(luck.get(key))}" for key in ("dsr", "psr", "pbo")),
     ]
     dropped = card.metrics.get("dropped_splits") or []
+    dropped = _at(card.metrics, ("imported",)).get("notes", dropped)
     lines += [f"note: {each}" for each in dropped] if isinstance(dropped, list) else []
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False)

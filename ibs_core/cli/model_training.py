@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from ibs_core.training.plan import Plan
     from ibs_core.training.train import Trained
 
-__all__ = ["train"]
+__all__ = ["keep", "train"]
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
 _SEARCH = (
@@ -26,7 +25,7 @@ _SEARCH = (
         "--trials",
         click.IntRange(min=1),
         30,
-        "Of each search: one a split, and one on all rows before.",
+        "Of each search: one on all rows, one a split, one before each block.",
     ),
     (
         "--holdout",
@@ -41,12 +40,24 @@ _SEARCH = (
     ("--min-leaf", str, "50,100,200", "Fewest rows of a leaf to try."),
     ("--keep", str, "10,20,30", "Numbers of features to try, the most important first."),
     ("--jobs", int, -1, "Processes, -1 for one a core; results do not depend on it."),
+    (
+        "--selection",
+        click.Choice(["importance", "permutation", "clustered", "none"]),
+        "importance",
+        "How features are ranked inside each training part.",
+    ),
     ("--seed", click.IntRange(0, 2**31 - 1), 7, "The same seed makes the same model."),
 )
 
 
 def _of_the_search(function: _F) -> _F:
     """Add what a training may be told of its search."""
+    function = click.option(
+        "--walk-forward/--no-walk-forward",
+        default=True,
+        show_default=True,
+        help="Also judge block after block, each by what was searched on the sessions before it.",
+    )(function)
     for name, kind, default, meaning in reversed(_SEARCH):
         option = click.option(name, type=kind, default=default, show_default=True, help=meaning)
         function = option(function)
@@ -101,8 +112,8 @@ def train(
     samples = [read_sample(held, root, contracts, options.names_of(names)) for root in roots]
     silent = json_ or quiet
     told = []
-    n_searches = len(roots) * (1 + math.comb(plan.groups, plan.test_groups))
-    with options.progress_bar("searching", lambda: n_searches, silent=silent) as progress:
+    n_trials = len(roots) * plan.n_searches() * plan.trials
+    with options.progress_bar("searching", lambda: n_trials, silent=silent) as progress:
         workshop = Workshop(
             contracts=contracts,
             ledger=TrialLedger(models / "trials.sqlite"),
@@ -113,7 +124,7 @@ def train(
         )
         for sample in samples:
             trained = train_one(held, sample, plan, workshop, created_ns=time.time_ns())
-            told.append((_keep(models, trained), trained.card))
+            told.append((keep(models, trained), trained.card))
     if json_:
         options.say_json([facts_of(card) | {"folder": str(folder)} for folder, card in told])
     elif not quiet:
@@ -122,7 +133,7 @@ def train(
             click.echo(f"bundle: {folder}")
 
 
-def _keep(models: Path, trained: Trained) -> Path:
+def keep(models: Path, trained: Trained) -> Path:
     """Write a bundle; one that is there already, from the same training on the same day, stays."""
     from ibs_core.bundle import load_bundle, write_bundle
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import json
 import os
 import sys
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PATH",
     "as_json",
+    "bars_and_span",
     "compile_notice",
     "config_files",
     "console",
@@ -36,6 +38,7 @@ __all__ = [
     "paths_of",
     "progress_bar",
     "quiet",
+    "refuse_among",
     "roots_of",
     "say_json",
     "span_of",
@@ -68,6 +71,28 @@ def config_files(function: _F) -> _F:
         type=PATH,
         help="A YAML file of settings; repeat it to lay one over another, later files win.",
     )(function)
+
+
+def bars_and_span(function: _F) -> _F:
+    """Add what a back-test reads: bars, settings, symbols and the sessions traded."""
+    for option in (
+        click.option("--end", help="Last session date traded; later bars are not read."),
+        click.option("--start", help="First session date traded; earlier bars are observed only."),
+        click.option(
+            "--symbols", help="Comma-separated roots. Default: the configuration's, else all."
+        ),
+        config_files,
+        click.argument("more", nargs=-1, type=PATH, metavar="[PATH]…"),
+        click.option(
+            "--parquet",
+            "parquet",
+            multiple=True,
+            type=PATH,
+            help="Minute bars: files, folders or globs.",
+        ),
+    ):
+        function = option(function)
+    return function
 
 
 def models_folder(function: _F) -> _F:
@@ -159,6 +184,19 @@ def folder_of(path: Path) -> Path:
         found=found,
         remedy=remedy,
     )
+
+
+def refuse_among(paths: Sequence[Path], out: Path) -> None:
+    """Refuse a table that a folder or a glob of bars would take in as bars."""
+    for path in paths:
+        if path.is_dir():
+            taken = out.resolve().is_relative_to(path.resolve())
+        else:
+            taken = not path.exists() and fnmatch.fnmatch(str(out.absolute()), str(path.absolute()))
+        if taken:
+            raise click.UsageError(
+                f"--out {out} lies in a folder of bars or fits their glob: it would be read as bars"
+            )
 
 
 def _session_date(text: str | None, option: str) -> date | None:

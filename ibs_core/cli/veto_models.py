@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ibs_core.errors import ConfigError, IbsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from ibs_core.bundle import Bundle
+    from ibs_core.bundle import Bundle, Card
     from ibs_core.config import Settings
     from ibs_core.contracts import ContractMap
+    from ibs_core.explain import Explainer
     from ibs_core.universe import Model
 
-__all__ = ["MODELS", "models_for"]
+__all__ = ["MODELS", "explainer_of", "models_for"]
 
 MODELS = Path("models")
 """Where the versions of each symbol stand, one promoted."""
@@ -42,6 +44,24 @@ def models_for(settings: Settings, contracts: ContractMap) -> Callable[[str], Mo
     return cache(lambda root: _open(root, settings, contracts))
 
 
+def explainer_of(root: str, settings: Settings) -> Explainer:
+    """Return what explains the scores of the model that `models_for` opens.
+
+    Parameters
+    ----------
+    root : str
+    settings : Settings
+
+    Returns
+    -------
+    Explainer
+    """
+    from ibs_core.bundle import load_bundle
+    from ibs_core.explain import Explainer
+
+    return Explainer(load_bundle(_folder(root, settings)).model)
+
+
 def _open(root: str, settings: Settings, contracts: ContractMap) -> Model:
     from adapters.onnx_scorer import open_scorer, verify
     from ibs_core.bundle import load_bundle
@@ -54,7 +74,8 @@ def _open(root: str, settings: Settings, contracts: ContractMap) -> Model:
         raise faults[0]
     _refuse_other_rule(root, bundle, settings)
     seen = (card.window.first_decision, card.window.last_label_end)
-    return Model(card.version, card.features, card.threshold, open_scorer(bundle), seen)
+    notes = tuple(_notes(card, settings, contracts))
+    return Model(card.version, card.features, card.threshold, open_scorer(bundle), seen, notes)
 
 
 def _folder(root: str, settings: Settings) -> Path:
@@ -74,7 +95,11 @@ def _folder(root: str, settings: Settings) -> Path:
 
 
 def _refuse_other_rule(root: str, bundle: Bundle, settings: Settings) -> None:
-    """Refuse a model of another symbol, or one whose candidates were bars of another width."""
+    """Refuse a model of another symbol, or one whose candidates were bars of another width.
+
+    A feature of hourly bars is another number on bars of five minutes. Other differences of the rule leave
+    every feature what it was and shift the population only: they are told (`_notes`).
+    """
     card, strategy = bundle.card, settings.strategy_of(root)
     if card.symbol != root:
         raise ConfigError(
@@ -88,3 +113,35 @@ def _refuse_other_rule(root: str, bundle: Bundle, settings: Settings) -> None:
             found=f"{width} bars",
             remedy="train one with this strategy, or set strategy.signal_bar",
         )
+
+
+def _notes(card: Card, settings: Settings, contracts: ContractMap) -> Iterator[str]:
+    """Tell where the candidates that the model was trained on differ from those that it will score."""
+    model = f"model of {card.symbol}, version {card.version},"
+    present = settings.strategy_of(card.symbol).model_dump(mode="json", by_alias=True)
+    if not card.strategy:
+        yield f"{model} does not say by which rule its candidates were made"
+    elif changes := list(_changes(card.strategy, present)):
+        yield f"{model} was trained on candidates of another rule: {'; '.join(changes)}"
+    if card.contract_map_digest != contracts.digest:
+        yield f"{model} was trained with another contract map"
+
+
+def _changes(then: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    """Name what makes other candidates or labels: entry, filters, exits.
+
+    A cooldown follows from the position, and candidates and labels know none. A key of the entry or
+    the exits that the card lacks is one of which it says nothing; a filter that it lacks was not set.
+    """
+    for section in ("entry", "filters", "exits"):
+        old, new = then.get(section), now[section]
+        if not isinstance(old, dict):
+            continue
+        shared = old.keys() | new.keys() if section == "filters" else old.keys() & new.keys()
+        for key in sorted(shared):
+            if old.get(key) != new.get(key):
+                yield f"{section}.{key} {_spelt(old.get(key))} -> {_spelt(new.get(key))}"
+
+
+def _spelt(value: Any) -> str:
+    return "none" if value is None else json.dumps(value).replace('"', "")

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["ZSTD_MAGIC", "DbnBars"]
+__all__ = ["BAR_FIELDS", "ZSTD_MAGIC", "DbnBars"]
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _SCHEMAS = ("ohlcv-1m", "ohlcv-1h")
 _UNDEF_PRICE = 2**63 - 1
 _READ_BYTES = 1 << 20
 _BATCH_ROWS = 1 << 17
-_FIELDS = [
+BAR_FIELDS = [
     ("length", "u1"),  # in units of four bytes
     ("rtype", "u1"),
     ("publisher_id", "<u2"),
@@ -74,7 +74,7 @@ class DbnBars(BarFile):
                 remedy="download ohlcv-1m; days of ohlcv-1d are UTC days, not sessions",
             )
         extra = [("ts_out", "<u8")] if metadata.ts_out else []
-        self._record = np.dtype(_FIELDS + extra)
+        self._record = np.dtype(BAR_FIELDS + extra)
         self._names = _Names(metadata)
         first = next(self._records(1), None)
         self._first_ns = None if first is None else int(first["ts_event"][0])

@@ -11,9 +11,13 @@ import polars as pl
 from ibs_core.report.definitions import format_value
 from ibs_core.report.prices import packed, price_arrays
 from ibs_core.report.run import EXIT_REASONS, TOTAL
+from ibs_core.report.training_window import inside, spelt_instant, windows_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ibs_core.report.run import Run
+    from ibs_core.report.training_window import Window
 
 __all__ = ["POINTS_A_FILE", "POINTS_A_SYMBOL", "chart_payload", "sparkline"]
 
@@ -39,10 +43,12 @@ def chart_payload(run: Run) -> Chart:
         ``equity`` and ``distribution``, each Plotly ``data`` and ``layout`` or None when there is
         nothing to draw; ``prices``, for each symbol the arrays of bars and trades; ``reasons``.
     """
+    windows = windows_of(run.stats)
+    trades = run.trades.filter(~inside(run.trades, windows)) if windows else run.trades
     limit = min(POINTS_A_SYMBOL, POINTS_A_FILE // max(len(run.bars), 1))
     return {
-        "equity": _equity_chart(run.equity, run.stats["capital_usd"]),
-        "distribution": _distribution_chart(run.trades),
+        "equity": _equity_chart(run.equity, run.stats["capital_usd"], windows.values()),
+        "distribution": _distribution_chart(trades),
         "reasons": EXIT_REASONS,
         "prices": {
             symbol: price_arrays(bars, run.trades.filter(pl.col("symbol") == symbol), limit)
@@ -81,7 +87,7 @@ def sparkline(values: list[float]) -> str:
     )
 
 
-def _equity_chart(equity: pl.DataFrame, capital: float) -> Chart | None:
+def _equity_chart(equity: pl.DataFrame, capital: float, windows: Iterable[Window]) -> Chart | None:
     total = equity.filter(pl.col("symbol") == TOTAL)
     if not total.height:
         return None
@@ -126,7 +132,7 @@ def _equity_chart(equity: pl.DataFrame, capital: float) -> Chart | None:
                 "nticks": 4,
                 "range": [1.06 * min(float(fall.min()), -least), 0],
             },
-            "shapes": [_level(capital)],
+            "shapes": [_level(capital), *_shades(windows, total["session_date"])],
         },
     }
 
@@ -142,6 +148,20 @@ def _level(value: float) -> Chart:
         "y1": value,
         "line": {"color": "--muted", "width": 1, "dash": "dot"},
     }
+
+
+def _shades(windows: Iterable[Window], dates: pl.Series) -> list[Chart]:
+    """Shade training windows, cut at the ends of the curve: a shape would widen the axis."""
+    low, high = (str(day) for day in (dates[0], dates[-1]))
+    spans = {tuple(spelt_instant(ns)[:10] for ns in window) for window in windows}
+    shade = {"type": "rect", "yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
+    return [
+        shade
+        | {"x0": max(first, low), "x1": min(last, high), "fillcolor": "--hover"}
+        | {"line": {"width": 0}}
+        for first, last in sorted(spans)
+        if last >= low and first <= high
+    ]
 
 
 def _distribution_chart(trades: pl.DataFrame) -> Chart | None:

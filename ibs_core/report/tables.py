@@ -23,6 +23,7 @@ __all__ = [
     "month_table",
     "open_table",
     "symbol_table",
+    "window_table",
 ]
 
 HEADLINE: Final = (
@@ -49,6 +50,7 @@ SYMBOL_COLUMNS: Final = (
     "max_drawdown_usd",
     "cost_share",
 )
+WINDOW_COLUMNS: Final = SYMBOL_COLUMNS[:-1]
 _SIGNED: Final = frozenset({"net_usd", "return_on_capital", "cagr", "expectancy_usd", "open_usd"})
 _BY_KEY: Final = {metric.key: metric for metric in METRICS}
 Row = dict[str, Any]
@@ -90,12 +92,7 @@ def symbol_table(stats: Mapping[str, Any], curves: Mapping[str, list[float]]) ->
         ]
         for symbol, block in blocks.items()
     ]
-    # A box of our own would be cut off by the table's scrolling frame.
-    titles = (
-        f"<span class='term' title='{escape(_BY_KEY[key].definition)}'>{_BY_KEY[key].label}</span>"
-        for key in SYMBOL_COLUMNS
-    )
-    head = ["Symbol", "<span class='spark-title'>Equity</span>", *titles]
+    head = ["Symbol", "<span class='spark-title'>Equity</span>", *_titles(SYMBOL_COLUMNS)]
     return _table(head, rows, last="total")
 
 
@@ -164,6 +161,23 @@ def open_table(positions: Sequence[Row]) -> str:
     )
 
 
+def window_table(windows: Mapping[str, Row], apart: Mapping[str, Any]) -> str:
+    """Tell for each symbol what lies in the training window of its model."""
+    rows = [
+        [
+            escape(f"{symbol} {windows[symbol]['version']}"),
+            f"{windows[symbol]['first_decision'][:10]} to {windows[symbol]['last_label_end'][:10]}",
+            f"{windows[symbol]['of']:,}",
+            *(_cell(block, key) for key in WINDOW_COLUMNS),
+        ]
+        for symbol, block in apart["by_symbol"].items()
+    ]
+    of = sum(each["of"] for each in windows.values())
+    rows.append(["All", "", f"{of:,}", *(_cell(apart["total"], key) for key in WINDOW_COLUMNS)])
+    head = ["Model", "Training window, UTC", "Of trades", *_titles(WINDOW_COLUMNS)]
+    return _table(head, rows, last="total")
+
+
 def _table(head: Iterable[str], rows: Sequence[Sequence[str]], last: str = "") -> str:
     body = "".join(
         f"<tr{f' class={last!r}' if last and i == len(rows) - 1 else ''}>"
@@ -173,6 +187,14 @@ def _table(head: Iterable[str], rows: Sequence[Sequence[str]], last: str = "") -
     )
     titles = "".join(f"<th>{title}</th>" for title in head)
     return f"<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _titles(keys: Iterable[str]) -> list[str]:
+    # A box of our own would be cut off by the table's scrolling frame.
+    return [
+        f"<span class='term' title='{escape(_BY_KEY[key].definition)}'>{_BY_KEY[key].label}</span>"
+        for key in keys
+    ]
 
 
 def _term(metric: Metric) -> str:

@@ -46,12 +46,13 @@ def render(run: Run) -> str:
     sections = [
         _header(run),
         _notes(run),
-        f"<section style='padding:0'>{tables.headline(run.stats['total'])}</section>",
+        _headline(run),
         _equity(run),
         _months(run),
         f"<div class='pair'>{_exits(run)}{_distribution(run)}</div>",
         _price(payload["prices"]),
         _symbols(run),
+        _apart(run),
         _blocked(run),
         _definitions(run),
         _provenance(run),
@@ -140,10 +141,23 @@ def _notes(run: Run) -> str:
     return f"<aside class='note' role='note'>{''.join(notes)}</aside>" if notes else ""
 
 
+def _headline(run: Run) -> str:
+    stats, told = run.stats, ""
+    if "inside_training" in stats:
+        n_inside, n_trades = stats["inside_training"]["total"]["trades"], run.trades.height
+        told = f"{n_inside:,} of {n_trades:,} trades lie in a training window; these numbers leave them out."
+        if n_inside and n_inside == n_trades:
+            told = "No out-of-sample trade: every trade lies in the training window of its model."
+        told = _empty(told)
+    return f"<section style='padding:0'>{tables.headline(stats['total'])}</section>{told}"
+
+
 def _equity(run: Run) -> str:
     if not run.equity.height:
         return _section("Equity and drawdown", _empty("No session closed in this period."))
     hint = "At session closes, net of all costs; the dotted line is the stated capital"
+    if "inside_training" in run.stats:
+        hint = "Of all trades; shaded where they lie in a training window. " + hint
     return _section(
         "Equity and drawdown", "<div id='equity' class='chart'></div>", hint=hint
     ) + _open_positions(run)
@@ -172,7 +186,7 @@ def _exits(run: Run) -> str:
 
 
 def _distribution(run: Run) -> str:
-    content = "<div id='distribution' class='chart'></div>" if run.trades.height else ""
+    content = "<div id='distribution' class='chart'></div>" if run.stats["total"]["trades"] else ""
     return _section(
         "Trade results",
         content or _empty("No trades."),
@@ -209,7 +223,17 @@ def _symbols(run: Run) -> str:
         str(symbol): curve["equity_usd"].to_list()
         for (symbol,), curve in run.equity.group_by("symbol", maintain_order=True)
     }
-    return _section("Symbols", _wide(tables.symbol_table(run.stats, curves)))
+    hint = "Lines are of all trades" if "inside_training" in run.stats else ""
+    return _section("Symbols", _wide(tables.symbol_table(run.stats, curves)), hint=hint)
+
+
+def _apart(run: Run) -> str:
+    apart = run.stats.get("inside_training")
+    if not apart:
+        return ""
+    content = tables.window_table(run.stats["training_windows"], apart)
+    hint = "What models were trained on is no evidence of them; no statistic above counts it"
+    return _section("Inside training windows", _wide(content), hint=hint)
 
 
 def _blocked(run: Run) -> str:

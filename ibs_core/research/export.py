@@ -4,6 +4,10 @@ The ONNX file is skl2onnx's, with the shares of training rows added for `ibs_cor
 by node against the forest: structure, features, leaf weights, and thresholds. scikit-learn compares a
 float32 value with a float64 threshold; the file's threshold is the greatest float32 not above it, so
 every float32 value goes the same way, one exactly at a threshold too.
+
+skl2onnx writes a classifier: a label and two probabilities, though each leaf holds one number. The same
+trees as a regressor give that number alone, with the same bits (a test), in 22 % less time for one row and
+7 % less for a batch (900 trees of depth 5 on 29 features: 57 to 44 us), so the file holds the regressor.
 """
 
 from __future__ import annotations
@@ -45,7 +49,7 @@ def export_forest(forest: Any, n_features: int) -> bytes:
     -------
     bytes
         The same for the same forest and library versions. One input ``features`` (n, n_features)
-        float32; outputs ``label`` and ``probabilities`` (n, 2) float32.
+        float32; one output ``probabilities`` (n, 1) float32, of class 1.
 
     Raises
     ------
@@ -76,6 +80,7 @@ def export_forest(forest: Any, n_features: int) -> bytes:
     del proto.opset_import[:]  # skl2onnx lists some twice
     for domain, number in sorted(_OPSET.items()):
         proto.opset_import.add(domain=domain, version=number)
+    _drop_label(proto.graph)
     shares = [each.tree_.weighted_n_node_samples for each in forest.estimators_]
     for attribute in proto.graph.node[0].attribute:
         if attribute.name == "nodes_hitrates":
@@ -165,6 +170,24 @@ def library_versions() -> dict[str, str]:
         Versions by distribution, and Python's.
     """
     return {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}
+
+
+def _drop_label(graph: Any) -> None:
+    """Make a regressor of the classifier: the sum of the leaves, which is the probability of class 1."""
+    from onnx import helper  # noqa: PLC0415  (comes with skl2onnx)
+
+    (node,), (label, probabilities) = graph.node, graph.output
+    node.op_type = "TreeEnsembleRegressor"
+    (classes,) = [each for each in node.attribute if each.name == "classlabels_int64s"]
+    node.attribute.remove(classes)
+    for each in node.attribute:
+        each.name = each.name.replace("class_", "target_")
+        if each.name == "target_ids":
+            each.ints[:] = [0] * len(each.ints)
+    node.attribute.append(helper.make_attribute("n_targets", 1))
+    node.output.remove(label.name)
+    graph.output.remove(label)
+    probabilities.type.tensor_type.shape.dim[1].dim_value = 1
 
 
 def _check_nodes(forest: Any, model: bytes) -> None:

@@ -14,8 +14,8 @@ from ibs_core.bundle import feature_set_digest
 from ibs_core.candidate_table import candidates
 from ibs_core.catalogue import resolve
 from ibs_core.config import resolved_yaml
-from ibs_core.errors import ConfigError, DataError, EnvironmentFault
-from ibs_core.parquet_file import environment, join_parquet, marks_of
+from ibs_core.errors import ConfigError, DataError
+from ibs_core.parquet_file import environment, join_parquet, marks_of, refuse_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Dataset", "open_dataset", "write_dataset"]
 
 _MARK: Final = "ibs.dataset"
+_ROWS: Final = "ibs.dataset.rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ def write_dataset(
     ------
     ConfigError, DataError, EnvironmentFault
     """
-    _refuse_place(out, source.files)
+    refuse_place("dataset", out, source.files)
     frames = candidates(source, settings, contracts, roots=roots, names=names, progress=progress)
     first = next(frames)
     features = tuple(first.columns[first.columns.index("label") + 1 :])
@@ -139,9 +140,11 @@ def write_dataset(
     counts: dict[str, int] = {}
 
     def counted() -> Iterator[pl.DataFrame]:
+        digests = {}
         for root, frame in zip(chosen, _again(first, frames), strict=True):
-            counts[root] = len(frame)
+            counts[root], digests[root] = len(frame), _digest(frame)
             yield frame
+        marks[_ROWS] = json.dumps(digests)  # written last, when every frame has passed
 
     with environment("dataset", out, "check the path, its permissions and the free space"):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -172,7 +175,7 @@ def open_dataset(path: Path, contracts: ContractMap) -> Dataset:
     ConfigError
         It is no dataset, or was made with another contract map.
     DataError
-        Features have other formulas now.
+        Features have other formulas now, or the rows are not those that were written.
     EnvironmentFault
         The file cannot be read.
     """
@@ -200,7 +203,7 @@ def open_dataset(path: Path, contracts: ContractMap) -> Dataset:
         )
     with environment("dataset", path, remedy):
         held = pl.scan_parquet(path).select(pl.col("symbol").unique(maintain_order=True)).collect()
-    return Dataset(
+    dataset = Dataset(
         path=path,
         symbols=tuple(held["symbol"].to_list()),
         features=features,
@@ -211,6 +214,15 @@ def open_dataset(path: Path, contracts: ContractMap) -> Dataset:
         strategies=says["strategies"],
         generated=marks.get("ibs.generated") == "true",
     )
+    written = json.loads(marks.get(_ROWS, "{}"))
+    for symbol in dataset.symbols:
+        if _digest(dataset.frame(symbol)) != written.get(symbol):
+            raise DataError(
+                f"rows are not those that were written, of {symbol}",
+                where=str(path),
+                remedy=remedy,
+            )
+    return dataset
 
 
 def feature_digest(names: Sequence[str], contracts: ContractMap) -> str:
@@ -229,21 +241,18 @@ def feature_digest(names: Sequence[str], contracts: ContractMap) -> str:
     return feature_set_digest([resolve(name, contracts, where="dataset") for name in names])
 
 
+def _digest(frame: pl.DataFrame) -> str:
+    """Digest rows by their values: tools that change a column may keep all that a file says of itself."""
+    seen = sha256(repr(frame.columns).encode())
+    for column in frame.iter_columns():
+        seen.update(column.is_null().to_numpy().tobytes())
+        if column.dtype.is_numeric() or column.dtype.is_temporal():
+            seen.update(column.to_physical().fill_null(0).to_numpy().tobytes())
+        else:
+            seen.update("\n".join(column.cast(pl.String).fill_null("").to_list()).encode())
+    return seen.hexdigest()
+
+
 def _again(first: pl.DataFrame, others: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
     yield first
     yield from others
-
-
-def _refuse_place(out: Path, files: Sequence[Path]) -> None:
-    """Refuse to write over the bars."""
-    if out.is_dir():
-        raise EnvironmentFault(
-            f"dataset {out}", found="Is a directory", remedy="name a file, such as dataset.parquet"
-        )
-    if out.resolve() in {path.resolve() for path in files}:
-        raise ConfigError(
-            "--out",
-            expected="a new file",
-            found=f"{out}, which holds the bars",
-            remedy="name another file",
-        )

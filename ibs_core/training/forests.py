@@ -1,4 +1,4 @@
-"""Forests: grown, asked, and asked which features matter. One thread each, so that sums have one order."""
+"""Forests: grown and asked. One thread each, so that sums have one order."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sklearn import config_context
 from sklearn.ensemble import RandomForestClassifier
 
 from ibs_core.research.purging import unusable
+from ibs_core.training.selection import columns_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,59 +20,9 @@ if TYPE_CHECKING:
     from ibs_core.training.plan import Plan
     from ibs_core.training.sample import Sample
 
-__all__ = ["ask", "columns_of", "complete", "grow", "out_of_fold", "rank", "usable_splits"]
+__all__ = ["ask", "complete", "grow", "out_of_fold", "usable_splits"]
 
 Scores = NDArray[np.float32]
-
-
-def rank(sample: Sample, plan: Plan) -> Ints:
-    """Rank features by their impurity importance in a forest of these rows.
-
-    Parameters
-    ----------
-    sample : Sample
-        Of both classes.
-    plan : Plan
-
-    Returns
-    -------
-    (k,) int64
-        Columns, the most important first; those that are missing too often or tell nothing are left out.
-    """
-    present = np.isfinite(sample.rows).mean(axis=0) >= plan.present_min
-    columns = np.flatnonzero(present)
-    if not len(columns):
-        return columns
-    forest = RandomForestClassifier(
-        plan.screen_trees,
-        max_depth=5,
-        min_samples_leaf=max(min(100, len(sample) // 20), 1),
-        max_features="sqrt",
-        random_state=plan.seed,
-        n_jobs=1,
-    )
-    with config_context(skip_parameter_validation=True):
-        forest.fit(sample.rows[:, columns], sample.target)
-    weight: NDArray[np.float64] = forest.feature_importances_
-    order = np.argsort(-weight, kind="stable")
-    ranked: Ints = columns[order[weight[order] > 0]]
-    return ranked
-
-
-def columns_of(ranking: Ints, keep: int) -> Ints:
-    """Choose the most important features.
-
-    Parameters
-    ----------
-    ranking : (k,) int64
-    keep : int
-
-    Returns
-    -------
-    (n,) int64
-        Columns in their own order, n <= keep.
-    """
-    return np.sort(ranking[:keep])
 
 
 def complete(sample: Sample, columns: Ints) -> Ints:

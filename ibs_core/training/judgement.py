@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -85,7 +86,9 @@ def middle_path(sample: Sample, paths: Mask) -> tuple[int, list[float | None]]:
     return int(np.argsort(values, kind="stable")[(len(values) - 1) // 2]), found
 
 
-def luck(returns: Floats, ledger: TrialLedger, *, generated: bool, study: str) -> dict[str, Any]:
+def luck(
+    returns: Floats, ledger: TrialLedger, *, generated: bool, study: str, symbol: str | None = None
+) -> dict[str, Any]:
     """Correct a result for the number of trials behind it.
 
     Parameters
@@ -97,15 +100,17 @@ def luck(returns: Floats, ledger: TrialLedger, *, generated: bool, study: str) -
         Trials on generated data count for generated data only, and the others for the others.
     study : str
         The search on all rows, whose trials are laid side by side.
+    symbol : str, optional
+        Whose trials tell how far Sharpe ratios without skill spread (decision 0009); default: all.
 
     Returns
     -------
     dict
         ``trials`` (every trial of every training in the ledger: all symbols, all retries),
-        ``variance_of_sharpe`` (among them), ``dsr``, ``psr`` (against 0), ``pbo``; None where undefined.
+        ``variance_of_sharpe`` (among those of the symbol), ``dsr``, ``psr`` (against 0), ``pbo``; None where undefined.
     """
     of = Selection(commands=(COMMAND,), generated=generated)
-    n_trials, variance = ledger.count(of), ledger.variance_of_sharpe(of)
+    n_trials, variance = ledger.count(of), ledger.variance_of_sharpe(replace(of, symbol=symbol))
     found = moments(returns)
     dsr = psr = None
     if found is not None:

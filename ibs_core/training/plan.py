@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
+from math import comb
 from typing import Final
 
 from ibs_core.errors import ConfigError
 
-__all__ = ["Plan", "Space"]
+__all__ = ["SELECTIONS", "Plan", "Space"]
+
+SELECTIONS: Final = ("importance", "permutation", "clustered", "none")
+"""How features are ranked; see `ibs_core.training.selection`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,8 @@ class Space:
     keep: tuple[int, ...] = (10, 20, 30)
 
 
-_NO_MATTER: Final = ("trials", "jobs")
+_NO_MATTER: Final = ("trials", "jobs", "walk_forward")
+"""To the trials of any one search."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +55,13 @@ class Plan:
     Attributes
     ----------
     trials : int, >= 1
-        Of each search: one a split, and one on all rows before the holdout.
+        Of each search.
     holdout : float, 0 < holdout < 1
         Share of the sessions, the last ones, that is looked at once, at the end.
     groups, test_groups : int
         Of the outer cross-validation.
+    walk_forward : bool
+        Also judge block after block, each by what was searched on the sessions before it.
     inner_groups : int
         Of the cross-validation inside a search; each is tested alone.
     embargo : int, >= 0
@@ -65,6 +72,8 @@ class Plan:
         Fewest rows of the parts of a split.
     n_selected_min : int
         Fewest candidates that a threshold selects.
+    selection : str
+        How features are ranked, one of `SELECTIONS`.
     screen_trees : int
         Of the forests that rank features.
     present_min : float
@@ -88,13 +97,32 @@ class Plan:
     present_min: float = 0.8
     space: Space = field(default_factory=Space)
     jobs: int = -1
+    selection: str = "importance"
+    walk_forward: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no training can do."""
         if self.trials < 1:
             raise ConfigError("option --trials", expected="at least 1", found=f"{self.trials}")
+        if self.selection not in SELECTIONS:
+            raise ConfigError(
+                "option --selection",
+                expected=f"one of {', '.join(SELECTIONS)}",
+                found=self.selection,
+            )
         if not 0 <= self.seed < 2**31:
             raise ConfigError("option --seed", expected="0 to 2147483647", found=f"{self.seed}")
+
+    def n_searches(self) -> int:
+        """Count the searches of one symbol: on all rows, inside each split, and before each block.
+
+        Returns
+        -------
+        int
+            The blocks of a walk-forward are one fewer than the groups.
+        """
+        blocks = self.groups - 1 if self.walk_forward else 0
+        return 1 + comb(self.groups, self.test_groups) + blocks
 
     def digest(self) -> str:
         """Identify what decides the trials of a search.

@@ -16,8 +16,9 @@ import optuna
 from ibs_core.errors import EnvironmentFault
 from ibs_core.research.purging import combinatorial
 from ibs_core.research.trial import Trial
-from ibs_core.training.forests import out_of_fold, rank, usable_splits
+from ibs_core.training.forests import out_of_fold, usable_splits
 from ibs_core.training.sample import choose_threshold
+from ibs_core.training.selection import rank
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,11 +26,12 @@ if TYPE_CHECKING:
 
     from optuna.distributions import BaseDistribution
 
+    from ibs_core.research.purging import Split
     from ibs_core.research.trial_ledger import TrialLedger
     from ibs_core.training.plan import Plan, Space
     from ibs_core.training.sample import Choice, Sample
 
-__all__ = ["COMMAND", "Found", "Record", "prepare", "search"]
+__all__ = ["COMMAND", "Found", "Record", "inner_splits", "prepare", "search"]
 
 COMMAND: Final = "model train"
 _NOTHING: Final = -1e3
@@ -60,6 +62,20 @@ class Record:
     feature_digest: str
     generated: bool
     clock: Callable[[], int]
+
+    def study(self, name: str) -> str:
+        """Name a study.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        str
+            As the ledger and the studies know it.
+        """
+        return f"{self.prefix}-{name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +121,24 @@ def prepare(studies: Path) -> None:
     _close(_storage(studies))
 
 
+def inner_splits(sample: Sample, plan: Plan) -> tuple[list[Split], list[str]]:
+    """Cut the rows of a search; without a split that can be used it cannot try anything.
+
+    Parameters
+    ----------
+    sample : Sample
+    plan : Plan
+
+    Returns
+    -------
+    list of Split
+    list of str
+        As `usable_splits` returns them.
+    """
+    folds = combinatorial(sample.labels, n_groups=plan.inner_groups, n_test=1, embargo=plan.embargo)
+    return usable_splits(sample, folds, plan)
+
+
 def search(sample: Sample, plan: Plan, record: Record, name: str) -> Found:
     """Try `plan.trials` sets of hyper-parameters on purged inner splits of the rows.
 
@@ -122,21 +156,23 @@ def search(sample: Sample, plan: Plan, record: Record, name: str) -> Found:
     Found
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    folds = combinatorial(sample.labels, n_groups=plan.inner_groups, n_test=1, embargo=plan.embargo)
-    splits, dropped = usable_splits(sample, folds, plan)
-    study_name = f"{record.prefix}-{name}"
+    splits, dropped = inner_splits(sample, plan)
+    study_name = record.study(name)
     if not splits:
         return Found(study_name, None, 0.0, 0.0, tuple(dropped))
     rankings = [rank(sample.take(split.train), plan) for split in splits]
-    distributions = _distributions(plan.space)
+    keep = plan.space.keep if plan.selection != "none" else (len(sample.names),)
+    distributions = _distributions(plan.space, keep)
     storage = _storage(record.studies)
     try:
         kept = optuna.create_study(
             study_name=study_name, storage=storage, direction="maximize", load_if_exists=True
         )
         study = optuna.create_study(direction="maximize")
-        for trial in kept.get_trials(deepcopy=False)[: plan.trials]:
-            study.add_trial(trial)
+        # By number: what two processes tried at the same time was kept twice.
+        made = {trial.user_attrs["number"]: trial for trial in kept.get_trials(deepcopy=False)}
+        for number in range(min(len(made), plan.trials)):
+            study.add_trial(made[number])
         for number in range(len(study.trials), plan.trials):
             study.sampler = optuna.samplers.TPESampler(seed=plan.seed + number, multivariate=True)
             asked = study.ask(distributions)
@@ -147,6 +183,7 @@ def search(sample: Sample, plan: Plan, record: Record, name: str) -> Found:
                 n_min=plan.n_selected_min,
             )
             record.ledger.append(_trial(sample, record, study_name, number, parameters, choice))
+            asked.set_user_attr("number", number)
             asked.set_user_attr("threshold", choice.threshold if choice else 0.0)
             kept.add_trial(study.tell(asked, choice.sharpe if choice else _NOTHING))
     finally:
@@ -160,7 +197,7 @@ def search(sample: Sample, plan: Plan, record: Record, name: str) -> Found:
     return Found(study_name, parameters, best.user_attrs["threshold"], value, tuple(dropped))
 
 
-def _distributions(space: Space) -> dict[str, BaseDistribution]:
+def _distributions(space: Space, keep: tuple[int, ...]) -> dict[str, BaseDistribution]:
     choice = optuna.distributions.CategoricalDistribution
     return {
         "n_estimators": choice(space.trees),
@@ -170,7 +207,7 @@ def _distributions(space: Space) -> dict[str, BaseDistribution]:
         "bootstrap": choice(space.bootstrap),
         "max_samples": optuna.distributions.FloatDistribution(*space.max_samples),
         "class_weight": choice(space.class_weight),
-        "keep": choice(space.keep),
+        "keep": choice(keep),
     }
 
 

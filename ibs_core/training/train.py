@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from ibs_core.bundle import Card, Window
@@ -22,21 +22,16 @@ from ibs_core.research.export import (
 from ibs_core.research.purging import combinatorial, first_of_last, groups_of, holdout
 from ibs_core.research.stitching import stitch
 from ibs_core.training.dataset import feature_digest
-from ibs_core.training.forests import (
-    ask,
-    columns_of,
-    complete,
-    grow,
-    out_of_fold,
-    rank,
-    usable_splits,
-)
+from ibs_core.training.forests import complete, grow, out_of_fold, usable_splits
 from ibs_core.training.judgement import luck, measure, middle_path
+from ibs_core.training.nested import search_all
+from ibs_core.training.parts import parts_of
 from ibs_core.training.sample import choose_threshold
-from ibs_core.training.search import Found, Record, prepare, search
+from ibs_core.training.search import Record
+from ibs_core.training.selection import columns_of, rank
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from ibs_core.bars import Ints
@@ -44,8 +39,11 @@ if TYPE_CHECKING:
     from ibs_core.research.purging import Split
     from ibs_core.research.trial_ledger import TrialLedger
     from ibs_core.training.dataset import Dataset
+    from ibs_core.training.nested import Searched
+    from ibs_core.training.parts import Parts
     from ibs_core.training.plan import Plan
     from ibs_core.training.sample import Sample
+    from ibs_core.training.search import Found
     from ibs_core.veto import Scorer
 
 __all__ = ["Trained", "Workshop", "train"]
@@ -67,7 +65,7 @@ class Workshop:
     clock : callable
         Returns UTC ns; goes to other processes.
     progress : callable
-        Called with what was done and the number of searches just ended.
+        Called, from more than one thread, with the symbol and the number of trials just done.
     """
 
     contracts: ContractMap
@@ -150,31 +148,29 @@ def train(
     aside = holdout(sample.labels, first_session=first, embargo=plan.embargo)
     past, future = sample.take(aside.train), sample.take(aside.test)
     record = _record(dataset, past, plan, workshop)
-    outer = combinatorial(
-        past.labels, n_groups=plan.groups, n_test=plan.test_groups, embargo=plan.embargo
-    )
-    usable, dropped = usable_splits(past, outer, plan)
-    if not usable:
-        raise DataError(
-            f"{sample.symbol} has too few candidates to judge a model", found="; ".join(dropped)
-        )
-    best, selected, notes = _search_all(past, outer, usable, plan, record, workshop)
+    parts = parts_of(past, plan)
+    everything: dict[str, Split | None] = {"all": None, **parts.judging, **parts.forward}
+    searched = search_all(past, everything, plan, record, workshop.progress)
+    workshop.progress(past.symbol, (plan.n_searches() - len(everything)) * plan.trials)  # dropped
+    best = searched["all"].found
     chosen = _refit(past, plan, best)
     assert best.parameters is not None
     model = export_forest(chosen.forest, len(chosen.columns))
     scorer = workshop.open_model(model)
     fitted = past.rows[np.ix_(chosen.rows, chosen.columns)]
-    metrics = _judge(past, outer, selected, workshop, dataset, best.study) | {
-        "dropped_splits": [*dropped, *notes],
+    metrics = _judge(past, parts, searched, workshop, dataset) | {
+        "dropped_splits": [*parts.dropped, *_notes(searched)],
         "export_max_difference": max_difference(chosen.forest, scorer, fitted),
         "holdout": _look_at(future, scorer, chosen),
         "plan": _plain(plan),
         "search_sharpe_per_session": best.sharpe,
         "threshold_re_estimated": chosen.threshold_re_estimated,
         "rows": _rows(sample, past, future, chosen),
+        "walk_forward": _walk_forward(past, parts.forward, searched),
     }
     names = tuple(sample.names[column] for column in chosen.columns)
-    made = sha256(model + repr((sample.symbol, chosen.threshold, record.prefix)).encode())
+    told = json.dumps([sample.symbol, chosen.threshold, metrics], sort_keys=True)
+    made = sha256(model + told.encode())  # the same model judged by other trials is another version
     day = datetime.fromtimestamp(created_ns // 10**9, UTC)
     card = Card(
         symbol=sample.symbol,
@@ -228,53 +224,15 @@ def _record(dataset: Dataset, past: Sample, plan: Plan, workshop: Workshop) -> R
     )
 
 
-def _search_all(
-    past: Sample,
-    outer: list[Split],
-    usable: list[Split],
-    plan: Plan,
-    record: Record,
-    workshop: Workshop,
-) -> tuple[Found, list[NDArray[np.float64] | None], list[str]]:
-    """Run the search on all rows, and on the training part of each split; judge outside what it found."""
-    prepare(record.studies)
-    numbers = [i for i, split in enumerate(outer) if any(split is each for each in usable)]
-    # The longest first, so that no process waits for it at the end.
-    tasks = [delayed(_search_one)(-1, past, None, plan, record)]
-    tasks += [delayed(_search_one)(i, past, outer[i], plan, record) for i in numbers]
-    best: Found | None = None
-    selected: list[NDArray[np.float64] | None] = [None] * len(outer)
-    notes: dict[int, list[str]] = {}
-    for i, found, chosen in Parallel(n_jobs=plan.jobs, return_as="generator_unordered")(tasks):
-        if i < 0:
-            best = found
-        else:
-            selected[i] = chosen
-        where = "all rows" if i < 0 else f"inside split {outer[i].test_groups}"
-        notes[i] = [f"{where}: {why}" for why in found.dropped]
-        if found.parameters is None:
-            notes[i].append(f"{where}: no trial selected enough, so nothing is taken")
-        workshop.progress(past.symbol, 1)
-    assert best is not None
-    return best, selected, [note for i in sorted(notes) for note in notes[i]]
-
-
-def _search_one(
-    i: int, past: Sample, split: Split | None, plan: Plan, record: Record
-) -> tuple[int, Found, NDArray[np.float64] | None]:
-    """Search inside one training part, and select in the test part with what was found."""
-    if split is None:
-        return i, search(past, plan, record, "all"), None
-    inside, outside = past.take(split.train), past.take(split.test)
-    found = search(inside, plan, record, "split-" + "-".join(map(str, split.test_groups)))
-    selected = np.zeros(len(outside))
-    if found.parameters is not None:
-        columns = columns_of(rank(inside, plan), found.parameters["keep"])
-        forest = grow(inside, columns, found.parameters)
-        if forest is not None:
-            scores = ask(forest, outside, columns)
-            selected = (scores >= np.float32(found.threshold)).astype(np.float64)
-    return i, found, selected
+def _notes(searched: Mapping[str, Searched]) -> list[str]:
+    """Tell what the searches could not do."""
+    notes = []
+    for name, each in searched.items():
+        where = "all rows" if each.selected is None else f"inside {name}"
+        notes += [f"{where}: {why}" for why in each.found.dropped]
+        if each.found.parameters is None:
+            notes.append(f"{where}: no trial selected enough, so nothing is taken")
+    return notes
 
 
 def _refit(past: Sample, plan: Plan, best: Found) -> _Final:
@@ -304,24 +262,50 @@ def _refit(past: Sample, plan: Plan, best: Found) -> _Final:
 
 def _judge(
     past: Sample,
-    outer: list[Split],
-    selected: list[NDArray[np.float64] | None],
+    parts: Parts,
+    searched: Mapping[str, Searched],
     workshop: Workshop,
     dataset: Dataset,
-    study: str,
 ) -> dict[str, Any]:
     """Measure the procedure on the history of its middle path."""
-    n_groups = 1 + max(max(split.test_groups) for split in outer)
-    paths = stitch(outer, groups_of(past.labels.session, n_groups), selected) == 1.0
+    name_of = {each.test_groups: name for name, each in parts.judging.items()}
+    selected = [
+        searched[name_of[split.test_groups]].selected if split.test_groups in name_of else None
+        for split in parts.outer
+    ]
+    n_groups = 1 + max(max(split.test_groups) for split in parts.outer)
+    paths = stitch(parts.outer, groups_of(past.labels.session, n_groups), selected) == 1.0
     middle, sharpes = middle_path(past, paths)
     returns = past.returns(paths[middle])[past.judged()]
     everything = np.ones(len(past), np.bool_)
+    study = searched["all"].found.study
     return {
         "out_of_sample": measure(past, paths[middle]),
         "out_of_sample_base": measure(past, everything),
         "path": middle,
         "paths_sharpe_per_session": sharpes,
-        "luck": luck(returns, workshop.ledger, generated=dataset.generated, study=study),
+        "luck": luck(
+            returns,
+            workshop.ledger,
+            generated=dataset.generated,
+            study=study,
+            symbol=past.symbol,
+        ),
+    }
+
+
+def _walk_forward(
+    past: Sample, forward: Mapping[str, Split], searched: Mapping[str, Searched]
+) -> dict[str, Any] | None:
+    """Measure the procedure block after block, on the sessions of the blocks that could be judged."""
+    if not forward:
+        return None
+    rows = past.take(np.concatenate([split.test for split in forward.values()]))
+    selected = np.concatenate([searched[name].selected for name in forward]) == 1.0
+    return {
+        "base": measure(rows, np.ones(len(rows), np.bool_)),
+        "blocks": len(forward),
+        "filtered": measure(rows, selected),
     }
 
 
