@@ -6,16 +6,15 @@ with the same compiled functions; how the minutes were cut into calls changes no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ibs_core import portfolio, positions, replay
+from ibs_core.advance import Advance, ends_of
 from ibs_core.bars import NEVER, joined
 from ibs_core.lane import Lane, Stream
 from ibs_core.parameters import make_risk
-from ibs_core.positions import FLAT
 from ibs_core.reading import Key, feeds_of, keys_of
 
 if TYPE_CHECKING:
@@ -29,44 +28,11 @@ if TYPE_CHECKING:
     from ibs_core.ports import Minute
     from ibs_core.universe import Symbol, Universe
 
-__all__ = ["NOTHING_TOLD", "Advance", "Engine"]
+__all__ = ["NOTHING_TOLD", "Engine"]
 
 NOTHING_TOLD = np.zeros(0, portfolio.INPUT)
 _NO_DECISIONS = np.zeros(0, portfolio.DECISION)
 _NO_TRADES = np.zeros(0, positions.TRADE)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Advance:
-    """What one call did.
-
-    Attributes
-    ----------
-    until_ns : int, UTC ns
-    bars, signals, rows : dict of str to records
-        By root, of the traded symbols with bars that closed: the bars, their signals, and the feature
-        rows of the candidates among them.
-    decisions, trades : records
-        DECISION and TRADE.
-    lapsed : dict of str to int
-        Entries by root that were decided and came to nothing.
-    filled : list of str
-        Roots whose entry filled.
-    """
-
-    until_ns: int
-    bars: dict[str, Records]
-    signals: dict[str, Records]
-    rows: dict[str, NDArray[np.float64]]
-    decisions: Records
-    trades: Records
-    lapsed: dict[str, int]
-    filled: list[str]
-
-    @property
-    def is_slice(self) -> bool:
-        """Whether a bar closed, something was decided or something ended."""
-        return bool(self.bars or len(self.decisions) or len(self.trades) or self.lapsed)
 
 
 class Engine:
@@ -146,6 +112,35 @@ class Engine:
             if key.root == root:
                 return stream.builder.instruments[contract_id]
         raise KeyError(root)
+
+    def contracts_of(self, root: str) -> tuple[str, ...]:
+        """Name the contracts that a root has printed.
+
+        Parameters
+        ----------
+        root : str
+
+        Returns
+        -------
+        tuple of str
+            By the number that positions and bars hold.
+        """
+        found = [s.builder.instruments for key, s in self._streams.items() if key.root == root]
+        return tuple(found[0])
+
+    def is_new_seam(self, root: str, seam_ns: int) -> bool:
+        """Tell whether a roll is still to come and not known yet.
+
+        Parameters
+        ----------
+        root : str
+        seam_ns : int, UTC ns
+
+        Returns
+        -------
+        bool
+        """
+        return seam_ns >= self.until_ns and seam_ns not in self._seams_of(root)
 
     def know_seam(self, root: str, seam_ns: int) -> None:
         """Take note of a roll to come.
@@ -358,41 +353,20 @@ class Engine:
             lane.settle(int(feed["path"] - feed["path_offset"]))
             # Places in this call's arrays are no part of what is remembered.
             feed["bar"] = feed["stop"] = feed["path"] = feed["path_offset"] = 0
-        return self._told(until_ns, fresh, decisions[: n[1]], trades[: n[0]], before)
-
-    def _told(
-        self,
-        until_ns: int,
-        fresh: Mapping[str, tuple[Records, Records, NDArray[np.float64]]],
-        decisions: Records,
-        trades: Records,
-        before: Ints,
-    ) -> Advance:
-        lapsed, filled = {}, []
-        for i, lane in enumerate(self._lanes):
-            taken = int(
-                np.count_nonzero(
-                    (decisions["symbol"] == i)
-                    & (decisions["action"] == portfolio.ENTRY)
-                    & (decisions["reason"] == portfolio.TAKEN)
-                )
-            )
-            ended = int(np.count_nonzero(trades["symbol"] == i))
-            after = int(self.book[i]["status"])
-            nothing = int(before[i] != FLAT) + taken - ended - int(after != FLAT)
-            if nothing > 0:
-                lapsed[lane.symbol.root] = nothing
-            held = after in (positions.OPEN, positions.LEAVING)
-            was_held = before[i] in (positions.OPEN, positions.LEAVING)
-            if ended + int(held) - int(was_held) > 0:
-                filled.append(lane.symbol.root)
+        lapsed, filled = ends_of(
+            [lane.symbol.root for lane in self._lanes],
+            decisions[: n[1]],
+            trades[: n[0]],
+            before,
+            self.book["status"],
+        )
         return Advance(
             until_ns,
-            {root: found[0] for root, found in fresh.items()},
-            {root: found[1] for root, found in fresh.items()},
-            {root: found[2] for root, found in fresh.items()},
-            decisions,
-            trades,
+            {root: bars for root, (bars, _, _) in fresh.items()},
+            {root: seen for root, (_, seen, _) in fresh.items()},
+            {root: rows for root, (_, _, rows) in fresh.items()},
+            decisions[: n[1]],
+            trades[: n[0]],
             lapsed,
             filled,
         )

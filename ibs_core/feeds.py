@@ -36,11 +36,6 @@ class Feed:
         Trade dates of the sessions, days since 1970-01-01.
     opens : (n_bars,) int64, UTC ns, optional
         Open of each bar's session; default: the bar's start.
-
-    Attributes
-    ----------
-    gone : dict of str to int
-        Bars of each side that came before these.
     """
 
     def __init__(
@@ -49,7 +44,7 @@ class Feed:
         self.bars, self.days, self.dates = bars, days, dates
         self.opens = bars["start_ns"] if opens is None else opens
         self.ends = {side: own["end_ns"].copy() for side, own in (("bar", bars), ("day", days))}
-        self.gone = {"bar": 0, "day": 0}
+        self.gone = {"bar": 0, "day": 0}  # bars of each side that came before these
         self._values: dict[tuple[str, Node], Floats] = {}
 
     def compute(self, lookups: Sequence[Lookup]) -> None:

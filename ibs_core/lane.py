@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -97,8 +98,11 @@ class Stream:
         runs : iterable of MinuteRun
             Lawful, in order.
         """
+        names = self.builder.instruments
         for run in runs:
-            lawful = self.builder.add(run)
+            # A part of some data counts their contracts on; here each is numbered as it comes.
+            contract_id = len(names) - bool(names and names[-1] == run.instrument)
+            lawful = self.builder.add(replace(run, contract_id=contract_id))
             assert lawful, f"minutes of {run.root} break a law"
 
     def take_minutes(self, minutes: Sequence[Minute]) -> None:
@@ -110,15 +114,11 @@ class Stream:
             Of this instrument, by time.
         """
         self.minutes = list(minutes)
-        names = self.builder.instruments
         start = 0
         for stop in range(1, len(minutes) + 1):
             if stop < len(minutes) and minutes[stop].instrument == minutes[start].instrument:
                 continue
-            part = minutes[start:stop]
-            same = bool(names) and names[-1] == part[0].instrument
-            contract_id = len(names) - 1 if same else len(names)
-            self.take([_run_of(part, contract_id)])
+            self.take([_run_of(minutes[start:stop])])
             start = stop
 
     def close(self, now_ns: int, seam_ns: int) -> tuple[int, int]:
@@ -306,7 +306,7 @@ class Lane:
         self._observer.restore(state)
 
 
-def _run_of(minutes: Sequence[Minute], contract_id: int) -> MinuteRun:
+def _run_of(minutes: Sequence[Minute]) -> MinuteRun:
     """Lay minutes of one contract out as columns."""
     ts_ns = np.array([m.ts_ns for m in minutes], np.int64)
     prices = [np.array([getattr(m, name) for m in minutes]) for name in (*PRICES, "volume")]
@@ -314,6 +314,4 @@ def _run_of(minutes: Sequence[Minute], contract_id: int) -> MinuteRun:
         column.flags.writeable = False  # as files give them, or kernels would compile once more
     opening, high, low, close, volume = prices
     first = minutes[0]
-    return MinuteRun(
-        first.root, first.instrument, contract_id, ts_ns, opening, high, low, close, volume
-    )
+    return MinuteRun(first.root, first.instrument, 0, ts_ns, opening, high, low, close, volume)

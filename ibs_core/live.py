@@ -1,8 +1,9 @@
 """The live driver: minutes as they come, slices on the back-test's boundaries, the journal before any order.
 
-One loop, one thread. A minute ends when the feed says so, or by the clock plus a grace when the feed is silent; a
-slice that the clock had to close blocks entries. Whatever only live knows becomes an input of the engine and
-enters the journal, so that a replay decides the same.
+One loop, one thread. A minute ends when the feed says so, or by the clock when the feed is silent for longer than
+a minute and a grace; a slice that the clock had to close blocks entries. A slice that is decided late, after an
+outage or a standstill of this process, enters nothing, and its exits leave when they can. Whatever only live knows
+becomes an input of the engine and enters the journal, so that a replay decides the same.
 """
 
 from __future__ import annotations
@@ -13,18 +14,19 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ibs_core.bars import MINUTE_NS, NEVER
-from ibs_core.engine import NOTHING_TOLD, Advance
+from ibs_core.engine import NOTHING_TOLD
 from ibs_core.errors import DataError
 from ibs_core.market_data.runs import stamp
 from ibs_core.orders import orders_of
 from ibs_core.portfolio import ABSENT, CANCEL, FIRST_BLOCK, INPUT, LIVE_BLOCKS
 from ibs_core.ports import Entry, FeedNote, Minute, MinuteEnd, Order
-from ibs_core.recording import SEAM, differences, minutes_in, recorded
+from ibs_core.recording import SEAM, differences, minutes_in, minutes_of, recorded
 from ibs_core.snapshot import pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from ibs_core.advance import Advance
     from ibs_core.bars import Records
     from ibs_core.engine import Engine
     from ibs_core.ports import BarFeed, Clock, History, Journal, OrderSink, Stored
@@ -34,7 +36,7 @@ __all__ = ["Limits", "Worker"]
 _SECOND: Final = 10**9
 _NO_SEAMS: Final = np.zeros(0, SEAM)
 _OF_THE_FEED: Final = ("late", "not_live", "stale")
-"""Reasons to block entries that end when the feed streams again."""
+"""Reasons to block entries that end when the feed streams again, on time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,8 @@ class Limits:
     Attributes
     ----------
     grace_ns : int
-        After a minute's end, until the clock closes it without the feed's word.
+        The clock closes a minute when the feed has ended none for a minute and this. A loop that did not
+        come by for so long stood still, or the clock was set: the feed is given this time anew.
     late_ns : int
         A slice decided later than this after its boundary enters nothing, and its exits count from now.
     stale_ns : int
@@ -76,6 +79,8 @@ class Worker:
     limits : Limits
     tell : callable
         Called with a line for people.
+    rolls : callable, optional
+        Given market time, UTC ns, returns roots and roll instants that became known.
     """
 
     def __init__(
@@ -89,17 +94,22 @@ class Worker:
         clock: Clock,
         limits: Limits,
         tell: Callable[[str], None],
+        rolls: Callable[[int], Sequence[tuple[str, int]]] = lambda _now_ns: (),
     ) -> None:
-        self._engine = engine
+        self._engine, self._rolls = engine, rolls
         self._feed, self._history = feed, history
         self._journal, self._sink, self._clock = journal, sink, clock
         self._limits, self._tell = limits, tell
         self._pending: list[Minute] = []
         self._since: list[Minute] = []
-        self._entered: dict[str, str] = {}
+        self._seams = _NO_SEAMS
+        self._newest: dict[str, int] = {}
+        self._entered: dict[str, Order] = {}
         self._blocked: set[str] = set()
         self._streaming = False
-        self._heard_ns = 0
+        self._was_away = True
+        self._heard_ns = self._looked_ns = 0
+        self._written_ns = 0
         self._snapshot_date = 0
         self._seq = 0
         self.counts = dict.fromkeys(("slices", "orders", "trades", "late", "refused"), 0)
@@ -127,14 +137,16 @@ class Worker:
             The journal does not replay to what it says.
         EnvironmentFault
         """
-        self._heard_ns = self._clock.now_ns()
+        self._heard_ns = self._looked_ns = self._clock.now_ns()
         kept = self._journal.latest_snapshot()
         self._journal.begin(self._heard_ns, facts)
         if kept is None:
             self._warm(first_ns, start_ns)
         else:
             self._resume(kept)
+        self._written_ns = self._engine.until_ns
         self._blocked = self._blocks_in_force()
+        self._learn()
         self._block("not_live")
         self._feed.start(self._engine.until_ns)
 
@@ -152,13 +164,14 @@ class Worker:
         for symbol in self._engine.symbols:
             last = self._journal.last_entry_order(symbol.root)
             if last is not None:
-                self._entered[symbol.root] = last.instrument
+                self._entered[symbol.root] = last
         now_ns = self._clock.now_ns()
         for order in self._journal.unsent():
             aged = now_ns - order.decided_ns > self._limits.entry_life_ns
             if order.action == "entry" and aged:
-                self._journal.order_state(order.order_id, "EXPIRED", now_ns, "found unsent")
+                # The book first: killed in between, this comes again; the other way round, it never would.
                 self._told(CANCEL, order.symbol, 0)
+                self._journal.order_state(order.order_id, "EXPIRED", now_ns, "found unsent")
             else:
                 self._sink.send([order])
 
@@ -214,7 +227,7 @@ class Worker:
         how : str
         """
         self._feed.stop()
-        if self._since:
+        if self._since or self._engine.until_ns > self._written_ns:
             self._commit(self._engine.advance([], self._engine.until_ns), NOTHING_TOLD, ())
         self._keep()
         self._sink.close()
@@ -223,12 +236,11 @@ class Worker:
     def _take(self, minute: Minute) -> None:
         """Keep a minute until its end, unless it cannot be used any more."""
         why = self._engine.accepts(minute)
-        if not why and any(
-            each.root == minute.root and each.ts_ns >= minute.ts_ns for each in self._pending
-        ):
+        if not why and minute.ts_ns <= self._newest.get(minute.root, minute.ts_ns - 1):
             why = "not after the last"
         if not why:
             self._pending.append(minute)
+            self._newest[minute.root] = minute.ts_ns
             return
         self.counts["late" if why == "late" else "refused"] += 1
         facts = {"why": why, "minute": [minute.root, minute.instrument, minute.ts_ns]}
@@ -237,21 +249,26 @@ class Worker:
     def _hear(self, end_ns: int) -> None:
         """Close the minutes that the feed says have ended."""
         self._heard_ns = self._clock.now_ns()
-        if self._streaming:
-            self._block("stale", off=True)
-            if self._heard_ns - end_ns <= self._limits.late_ns:
-                self._block("late", off=True)
+        if self._streaming and self._heard_ns - end_ns <= self._limits.late_ns:
+            for reason in ("stale", "late"):
+                self._block(reason, off=True)
         self._close(end_ns)
 
     def _watch(self) -> None:
         """Look at the clock when nothing came."""
         if not self._limits.by_clock:
             return
-        now_ns = self._clock.now_ns()
-        if now_ns - self._heard_ns > self._limits.stale_ns:
+        now_ns, limits = self._clock.now_ns(), self._limits
+        if not 0 <= now_ns - self._looked_ns <= limits.grace_ns:
+            # What came meanwhile is still to be received; closing its minutes now would lose it.
+            self._heard_ns, self._was_away = now_ns, True
             self._block("stale")
-        end_ns = (now_ns - self._limits.grace_ns) // MINUTE_NS * MINUTE_NS
-        if self._streaming and end_ns > self._engine.until_ns:
+        self._looked_ns = now_ns
+        if now_ns - self._heard_ns > limits.stale_ns:
+            self._block("stale")
+        end_ns = (now_ns - limits.grace_ns) // MINUTE_NS * MINUTE_NS
+        is_silent = now_ns - self._heard_ns > MINUTE_NS + limits.grace_ns
+        if self._streaming and is_silent and end_ns > self._engine.until_ns:
             self._block("stale")
             self._close(end_ns)
 
@@ -261,11 +278,32 @@ class Worker:
             return
         now = [each for each in self._pending if each.ts_ns < end_ns]
         self._pending = [each for each in self._pending if each.ts_ns >= end_ns]
-        now_ns = self._clock.now_ns()
-        inputs = NOTHING_TOLD
-        if now_ns - end_ns > self._limits.late_ns:
-            inputs = np.array([(end_ns, 0, ABSENT, -1, now_ns)], INPUT)
-        self._step(now, end_ns, inputs)
+        self._step(now, end_ns, self._absence(end_ns))
+        self._learn()
+
+    def _absence(self, end_ns: int) -> Records:
+        """Tell which slices up to the end of a minute come too late for entries."""
+        now_ns, since_ns = self._clock.now_ns(), self._engine.until_ns
+        is_late = now_ns - end_ns > self._limits.late_ns
+        missed_ns = (now_ns - self._limits.late_ns - 1) // MINUTE_NS * MINUTE_NS
+        was_away, self._was_away = self._was_away, is_late
+        if missed_ns <= since_ns or not (was_away or is_late):
+            return NOTHING_TOLD
+        told = [(since_ns, 1, ABSENT, -1, now_ns)]
+        if not is_late:
+            told.append((missed_ns, 1, ABSENT, -1, 0))
+        return np.array(told, INPUT)
+
+    def _learn(self) -> None:
+        """Take note of rolls that became known: an entry of their own, before any later minute."""
+        until_ns = self._engine.until_ns
+        new = [each for each in self._rolls(until_ns) if self._engine.is_new_seam(*each)]
+        for root, seam_ns in new:
+            self._engine.know_seam(root, seam_ns)
+            self._tell(f"{root} rolls at {stamp(seam_ns)}")
+        if new:
+            self._seams = np.array(new, SEAM)
+            self._commit(self._engine.advance([], until_ns), NOTHING_TOLD, ())
 
     def _note(self, note: FeedNote) -> None:
         """Keep what befell the feed, and block entries while it is silent."""
@@ -274,7 +312,7 @@ class Worker:
             self._clock.now_ns(), f"feed {note.kind}", {"text": note.text, "since": note.since_ns}
         )
         if note.kind in ("lost", "ended", "fatal"):
-            self._streaming = False
+            self._streaming, self._was_away = False, True
             self._block("stale")
         elif note.kind == "gap":
             self._fill(note)
@@ -289,26 +327,9 @@ class Worker:
     def _fill(self, gap: FeedNote) -> None:
         """Take from history what the feed cannot replay."""
         past = self._history.minutes(self._engine.reads, gap.since_ns, gap.until_ns)
-        found = [
-            Minute(run.root, run.instrument, *row)
-            for root in (*past.roots, *past.feeds)
-            for run in past.load(root)[0]
-            for row in zip(
-                run.ts_ns.tolist(),
-                run.open.tolist(),
-                run.high.tolist(),
-                run.low.tolist(),
-                run.close.tolist(),
-                (
-                    run.volume if run.volume is not None else np.full(len(run.ts_ns), np.nan)
-                ).tolist(),
-                strict=True,
-            )
-        ]
-        for minute in sorted(found, key=lambda each: each.ts_ns):
-            if self._pending and minute.ts_ns > self._pending[-1].ts_ns:
-                self._close(minute.ts_ns)
+        for minute in minutes_of(past):
             self._take(minute)
+        self._was_away = True
         self._close(gap.until_ns)
 
     # ------------------------------------------------------------------ one step
@@ -350,14 +371,14 @@ class Worker:
     def _commit(self, done: Advance, inputs: Records, withdrawn: Sequence[str]) -> None:
         """Write what was decided, then send it."""
         orders = orders_of(done, self._engine, self._entered, withdrawn)
-        arrays = recorded(self._since, inputs, _NO_SEAMS, done)
+        arrays = recorded(self._since, inputs, self._seams, done)
         self._seq = self._journal.append(Entry(done.until_ns, arrays, orders))
-        self._since = []
+        self._since, self._seams, self._written_ns = [], _NO_SEAMS, done.until_ns
         if orders:
             self._sink.send(orders)
         for order in orders:
             if order.action == "entry":
-                self._entered[order.symbol] = order.instrument
+                self._entered[order.symbol] = order
             self._tell(_line(order))
         self.counts["slices"] += bool(done.bars)
         self.counts["orders"] += len(orders)

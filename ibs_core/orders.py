@@ -10,12 +10,14 @@ from ibs_core import portfolio
 from ibs_core.bars import EXIT_REASONS
 from ibs_core.market_data.runs import stamp
 from ibs_core.ports import Order
+from ibs_core.positions import FLAT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ibs_core.advance import Advance
     from ibs_core.bars import Record
-    from ibs_core.engine import Advance, Engine
+    from ibs_core.engine import Engine
     from ibs_core.universe import Symbol
 
 __all__ = ["executed_contract", "orders_of"]
@@ -24,7 +26,7 @@ _AT_THE_BROKER = ("protective_stop", "protective_target")
 
 
 def orders_of(
-    done: Advance, engine: Engine, entered: Mapping[str, str], withdrawn: Sequence[str] = ()
+    done: Advance, engine: Engine, entered: Mapping[str, Order], withdrawn: Sequence[str] = ()
 ) -> list[Order]:
     """Turn what was decided into what is to be sent.
 
@@ -33,33 +35,30 @@ def orders_of(
     done : Advance
     engine : Engine
         After the advance.
-    entered : Mapping of str to str
-        By root, the contract of the last entry that was sent.
+    entered : Mapping of str to Order
+        By root, the last entry before these.
     withdrawn : sequence of str
         Roots whose entry never left: its lapse needs no order.
 
     Returns
     -------
     list of Order
-        In the order of the decisions, then what cancels lapsed entries. An exit that a resting order at the broker
-        made is not sent again.
+        In the order of the decisions; what cancels a lapsed entry stands before the symbol's next entry, else
+        last. An exit that a resting order at the broker made is not sent again.
     """
     made = (_order(each, done, engine) for each in done.decisions)
     found = [each for each in made if each is not None]
     for i, symbol in enumerate(engine.symbols):
-        if symbol.root in done.lapsed and symbol.root not in withdrawn:
-            found.append(
-                Order(
-                    order_id=_name(symbol.root, done.until_ns, "cancel"),
-                    symbol=symbol.root,
-                    instrument=entered[symbol.root],
-                    action="cancel",
-                    reason="lapsed",
-                    decided_ns=done.until_ns,
-                    quantity=symbol.quantity,
-                    price=float(engine.book[i]["mark"]),
-                )
-            )
+        if symbol.root not in done.lapsed or symbol.root in withdrawn:
+            continue
+        entries = [each for each in found if (each.symbol, each.action) == (symbol.root, "entry")]
+        is_last = not entries or _came_to_nothing(entries[-1], i, done, engine)
+        if not is_last:  # it must not cancel what was entered since
+            older = entries[-2] if len(entries) > 1 else entered[symbol.root]
+            found.insert(found.index(entries[-1]), _cancel(older, done, engine, i))
+        else:
+            last = entries[-1] if entries else entered[symbol.root]
+            found.append(_cancel(last, done, engine, i))
     return found
 
 
@@ -107,6 +106,27 @@ def _order(decision: Record, done: Advance, engine: Engine) -> Order | None:
         score=None if np.isnan(score) else score,
         threshold=model.threshold if model else None,
         model=model.version if model else "",
+    )
+
+
+def _came_to_nothing(entry: Order, i: int, done: Advance, engine: Engine) -> bool:
+    """Tell whether an entry of these decisions has lapsed already."""
+    ended = done.trades[done.trades["symbol"] == i]
+    is_flat = engine.book[i]["status"] == FLAT
+    return bool(is_flat and not (ended["entry_ns"] >= entry.decided_ns).any())
+
+
+def _cancel(entry: Order, done: Advance, engine: Engine, i: int) -> Order:
+    """Cancel an entry: an order is cancelled once, so its name is of that entry."""
+    return Order(
+        order_id=_name(entry.symbol, entry.decided_ns, "cancel"),
+        symbol=entry.symbol,
+        instrument=entry.instrument,
+        action="cancel",
+        reason="lapsed",
+        decided_ns=done.until_ns,
+        quantity=entry.quantity,
+        price=float(engine.book[i]["mark"]),
     )
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ibs_core.engine import Engine
-    from ibs_core.ports import Minute, Order, Stored
+    from ibs_core.ports import Order, Stored
 
 __all__ = ["Comparison", "compare"]
 
@@ -66,6 +66,7 @@ def compare(
     orders: Mapping[str, Order],
     states: Mapping[int, bytes],
     new_engine: Callable[[], Engine],
+    entered: Mapping[str, Order] | None = None,
 ) -> Comparison:
     """Run a journal again.
 
@@ -81,6 +82,8 @@ def compare(
         Kept states, by the entry after which they were taken.
     new_engine : callable
         Makes an engine of the settings of the journal.
+    entered : Mapping of str to Order, optional
+        By root, the last entry order before these entries.
 
     Returns
     -------
@@ -88,7 +91,7 @@ def compare(
     """
     kept = list(entries)
     out = Comparison()
-    _step_by_step(first, kept, orders, states, new_engine(), out)
+    _step_by_step(first, kept, orders, states, new_engine(), dict(entered or {}), out)
     _at_once(first, kept, new_engine(), out)
     return out
 
@@ -99,10 +102,10 @@ def _step_by_step(
     orders: Mapping[str, Order],
     states: Mapping[int, bytes],
     engine: Engine,
+    entered: dict[str, Order],
     out: Comparison,
 ) -> None:
     engine.restore(unpack(first))
-    entered: dict[str, str] = {}
     for stored in entries:
         arrays = stored.arrays
         for root, seam_ns in arrays["seams"].tolist():
@@ -115,7 +118,7 @@ def _step_by_step(
         told = arrays["inputs"]
         withdrawn = [roots[i] for i in told["symbol"][told["kind"] == CANCEL].tolist() if i >= 0]
         made = orders_of(done, engine, entered, withdrawn)
-        entered |= {each.symbol: each.instrument for each in made if each.action == "entry"}
+        entered |= {each.symbol: each for each in made if each.action == "entry"}
         _same_orders(stored, made, orders, out)
         _count(arrays, out)
         if stored.seq in states:
@@ -150,31 +153,38 @@ def _count(arrays: Mapping[str, NDArray[Any]], out: Comparison) -> None:
 
 
 def _at_once(first: bytes, entries: Sequence[Stored], engine: Engine, out: Comparison) -> None:
-    """Take everything in one call, as a back-test does."""
-    if not entries:
-        return
+    """Take everything in one call, as a back-test does; in another where a roll became known."""
     engine.restore(unpack(first))
-    minutes: list[Minute] = []
+    made = [_take(piece, engine) for piece in _between_rolls(entries)]
+    if made:
+        found, expected = _laid_together(made), _laid_together([each.arrays for each in entries])
+        out.differences += [f"all at once, {each}" for each in differences(found, expected)]
+
+
+def _between_rolls(entries: Sequence[Stored]) -> list[list[Stored]]:
+    """Cut entries before each that tells of a roll."""
+    pieces: list[list[Stored]] = []
     for stored in entries:
-        for root, seam_ns in stored.arrays["seams"].tolist():
-            engine.know_seam(root, seam_ns)
-        minutes += minutes_in(stored.arrays)
+        if not pieces or len(stored.arrays["seams"]):
+            pieces.append([])
+        pieces[-1].append(stored)
+    return pieces
+
+
+def _take(entries: Sequence[Stored], engine: Engine) -> Arrays:
+    for root, seam_ns in entries[0].arrays["seams"].tolist():
+        engine.know_seam(root, seam_ns)
+    minutes = [each for stored in entries for each in minutes_in(stored.arrays)]
     inputs = joined([np.zeros(0, INPUT), *(each.arrays["inputs"] for each in entries)])
     done = engine.advance(minutes, entries[-1].time_ns, inputs)
-    expected = _laid_together(entries)
-    found: Arrays = {"decisions": _by_time(done.decisions), "trades": _by_exit(done.trades)}
-    for root in done.bars:
-        found |= {f"bars/{root}": done.bars[root], f"signals/{root}": done.signals[root]}
-        if done.rows[root].size:
-            found[f"rows/{root}"] = done.rows[root]
-    out.differences += [f"all at once, {each}" for each in differences(found, expected)]
+    return recorded(minutes, inputs, entries[0].arrays["seams"], done)
 
 
-def _laid_together(entries: Sequence[Stored]) -> Arrays:
+def _laid_together(entries: Sequence[Mapping[str, NDArray[Any]]]) -> Arrays:
     """Lay the entries end to end, by symbol."""
     parts: dict[str, list[NDArray[Any]]] = {}
-    for stored in entries:
-        arrays, start = stored.arrays, 0
+    for arrays in entries:
+        start = 0
         counts = zip(arrays["roots"].tolist(), arrays["counts"].tolist(), strict=True)
         for root, count in counts:
             for name in ("bars", "signals"):
@@ -185,8 +195,8 @@ def _laid_together(entries: Sequence[Stored]) -> Arrays:
             if name.startswith("rows/"):
                 parts.setdefault(name, []).append(array)
     out: Arrays = {name: np.concatenate(each) for name, each in parts.items()}
-    decisions = joined([np.zeros(0, DECISION), *(each.arrays["decisions"] for each in entries)])
-    trades = joined([np.zeros(0, TRADE), *(each.arrays["trades"] for each in entries)])
+    decisions = joined([np.zeros(0, DECISION), *(each["decisions"] for each in entries)])
+    trades = joined([np.zeros(0, TRADE), *(each["trades"] for each in entries)])
     return out | {"decisions": _by_time(decisions), "trades": _by_exit(trades)}
 
 

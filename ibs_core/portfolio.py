@@ -9,6 +9,36 @@ import numpy as np
 
 from ibs_core import positions
 from ibs_core.bars import MINUTE_NS, NEVER, Ints, Record, Records
+from ibs_core.decisions import (
+    ABSENT,
+    BLOCKS,
+    CANCEL,
+    COOLDOWN,
+    DAILY_LOSS,
+    DECISION,
+    DESK,
+    ENTRY,
+    EXIT,
+    FIRST_BLOCK,
+    FIRST_VETO,
+    FLATTEN,
+    HAS_POSITION,
+    INPUT,
+    IS_ABSENT,
+    IS_LEAVING,
+    IS_PENDING,
+    LIVE_BLOCKS,
+    MAX_ORDERS,
+    NEAR_CLOSE,
+    RISK,
+    SLICE,
+    TAKEN,
+    TOO_MANY_ORDERS,
+    TOO_MANY_POSITIONS,
+    log_order,
+    new_desk,
+    record,
+)
 from ibs_core.kernels._jit import jit
 from ibs_core.positions import ENTERING, FLAT, LEAVING, OPEN, OPERATOR, PORTFOLIO
 from ibs_core.signals import CANDIDATE
@@ -35,131 +65,6 @@ __all__ = [
     "record",
 ]
 
-ENTRY, EXIT = range(2)
-TAKEN = 0
-BLOCKS = (
-    "position",
-    "pending",
-    "exit",
-    "cooldown",
-    "daily_loss",
-    "no_entry_before_close",
-    "max_orders_per_minute",
-    "max_positions",
-    "absent",
-    "not_live",
-    "stale",
-    "late",
-    "halted",
-    "unresolved",
-)
-"""Why a candidate was not taken, by code - 1; code 0 is ``taken``. From ``absent`` on only live gives them."""
-(
-    HAS_POSITION,
-    IS_PENDING,
-    IS_LEAVING,
-    COOLDOWN,
-    DAILY_LOSS,
-    NEAR_CLOSE,
-    TOO_MANY_ORDERS,
-    TOO_MANY_POSITIONS,
-    IS_ABSENT,
-) = range(1, 10)
-LIVE_BLOCKS = BLOCKS[IS_ABSENT:]
-"""What an operator or the state of live can block entries for."""
-
-FIRST_VETO = 100
-"""Reason of an entry that the model keeps out, with its verdict added."""
-
-MAX_ORDERS = 512
-
-RISK = np.dtype(
-    [
-        ("max_positions", "i8"),  # NEVER is off
-        ("daily_loss_usd", "f8"),  # NaN is off
-        ("max_orders_per_minute", "i8"),  # NEVER is off
-        ("no_entry_before_close_ns", "i8"),  # -1 is off
-        (
-            "veto",
-            "i8",
-        ),  # 1: verdicts keep candidates out, and capacity goes to the highest score first
-    ],
-)
-
-CANCEL, FLATTEN, ABSENT, FIRST_BLOCK = range(4)
-
-INPUT = np.dtype(
-    [
-        ("time_ns", "i8"),  # every minute that ended by then was seen
-        ("after", "i8"),  # 0: told to the slice of that instant; 1: once it was decided
-        ("kind", "i8"),  # CANCEL: an entry was not delivered; FLATTEN: an operator leaves; ABSENT;
-        ("symbol", "i8"),  # -1 is all                          ... FIRST_BLOCK + i: of LIVE_BLOCKS
-        ("until_ns", "i8"),  # exits leave, entries are blocked, no earlier; in the past: no more
-    ],
-)
-"""What only live knows. It makes a slice of its own, and the journal replays it."""
-
-DESK = np.dtype(
-    [
-        ("halted_date", "i8"),  # no entries on trade dates up to this one
-        ("absent_ns", "i8"),  # until then nobody was there: no entries, and exits leave only then
-        ("n_orders", "i8"),
-        ("order_ns", "i8", (MAX_ORDERS,)),  # the times of the last orders, a ring
-    ],
-)
-"""What the portfolio remembers besides its positions."""
-
-SLICE = np.dtype(
-    [
-        ("closing", "i8"),  # 1: an own signal bar ends now
-        ("in_bar", "i8"),  # 1: an own signal bar is in progress
-        ("close", "f8"),
-        ("high", "f8"),
-        ("low", "f8"),
-        ("ibs", "f8"),
-        ("atr", "f8"),
-        ("gate", "i8"),
-        ("score", "f8"),
-        ("verdict", "i8"),
-        ("flats", "i8"),
-        ("in_roll", "i8"),
-        ("expire_ns", "i8"),
-        ("close_left_ns", "i8"),
-    ],
-)
-"""What one symbol brings to a slice; all but ``in_bar`` only matter when ``closing``."""
-
-DECISION = np.dtype(
-    [("time_ns", "i8"), ("symbol", "i8"), ("action", "i8"), ("reason", "i8"), ("score", "f8")],
-)
-"""An entry's reason is TAKEN, a code of BLOCKS or FIRST_VETO + verdict, an exit's a code of
-``bars.EXIT_REASONS``."""
-
-
-def new_desk() -> Records:
-    """Make the portfolio's memory before any order.
-
-    Returns
-    -------
-    (1,) DESK
-    """
-    desk = np.zeros(1, DESK)
-    desk["halted_date"] = -NEVER
-    return desk
-
-
-@jit
-def log_order(desk: Record, time_ns: int) -> None:
-    """Remember that an order was decided.
-
-    Parameters
-    ----------
-    desk : DESK
-    time_ns : int64, UTC ns
-    """
-    desk["order_ns"][desk["n_orders"] % MAX_ORDERS] = time_ns
-    desk["n_orders"] += 1
-
 
 @jit
 def _too_many_orders(time_ns: int, risk: Record, desk: Record) -> bool:
@@ -169,28 +74,6 @@ def _too_many_orders(time_ns: int, risk: Record, desk: Record) -> bool:
     for k in range(min(desk["n_orders"], MAX_ORDERS)):
         count += 1 if desk["order_ns"][k] > time_ns - MINUTE_NS else 0
     return count >= risk["max_orders_per_minute"]
-
-
-@jit
-def record(
-    decisions: Records, n: Ints, time_ns: int, symbol: int, action: int, reason: int, score: float
-) -> None:
-    """Append a decision.
-
-    Parameters
-    ----------
-    decisions : (capacity,) DECISION
-    n : (2,) int64, counts of trades and decisions
-    time_ns, symbol, action, reason : int64
-    score : float64
-    """
-    row = decisions[n[1]]
-    row["time_ns"] = time_ns
-    row["symbol"] = symbol
-    row["action"] = action
-    row["reason"] = reason
-    row["score"] = score
-    n[1] += 1
 
 
 @jit
@@ -315,6 +198,16 @@ def _decide_exits(
 
 
 @jit
+def _blocked_by_live(time_ns: int, position: Record, desk: Record) -> int:
+    if time_ns < desk["absent_ns"]:
+        return IS_ABSENT
+    for k in range(len(LIVE_BLOCKS)):
+        if time_ns < position["blocked_ns"][k]:
+            return IS_ABSENT + 1 + k
+    return 0
+
+
+@jit
 def _refusal(time_ns: int, risk: Record, book: Records, desk: Record, i: int, now: Record) -> int:
     """Return why a candidate is not taken, TAKEN when nothing stands against it."""
     position = book[i]
@@ -326,11 +219,9 @@ def _refusal(time_ns: int, risk: Record, book: Records, desk: Record, i: int, no
         return IS_PENDING
     if position["cooldown"] > 0:
         return COOLDOWN
-    if time_ns < desk["absent_ns"]:
-        return IS_ABSENT
-    for k in range(len(LIVE_BLOCKS)):
-        if time_ns < position["blocked_ns"][k]:
-            return IS_ABSENT + 1 + k
+    told = _blocked_by_live(time_ns, position, desk)
+    if told > 0:
+        return told
     if position["date"] <= desk["halted_date"]:
         return DAILY_LOSS
     if now["close_left_ns"] <= risk["no_entry_before_close_ns"]:

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ibs_core.advance import Advance
     from ibs_core.bars import Records
-    from ibs_core.engine import Advance
+    from ibs_core.market_data import MinuteSource
 
-__all__ = ["MINUTE", "SEAM", "differences", "minutes_in", "recorded"]
+__all__ = ["MINUTE", "SEAM", "differences", "minutes_in", "minutes_of", "recorded"]
 
 MINUTE = np.dtype(
     [
@@ -92,6 +93,28 @@ def minutes_in(arrays: Mapping[str, NDArray[Any]]) -> list[Minute]:
     list of Minute
     """
     return [Minute(*row) for row in arrays["minutes"].tolist()]
+
+
+def minutes_of(source: MinuteSource) -> list[Minute]:
+    """Return the minutes of files as a feed would deliver them.
+
+    Parameters
+    ----------
+    source : MinuteSource
+
+    Returns
+    -------
+    list of Minute
+        By time; at one time as the source has its roots.
+    """
+    found: list[Minute] = []
+    for root in (*source.roots, *source.feeds):
+        for run in source.load(root)[0]:
+            columns = (run.ts_ns, run.open, run.high, run.low, run.close, run.volume)
+            unknown = np.full(len(run.ts_ns), np.nan)
+            values = [(unknown if each is None else each).tolist() for each in columns]
+            found += [Minute(run.root, run.instrument, *row) for row in zip(*values, strict=True)]
+    return sorted(found, key=lambda minute: minute.ts_ns)
 
 
 def differences(

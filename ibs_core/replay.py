@@ -183,7 +183,7 @@ def _next_end(feeds: Records, bars: Records) -> int:
 @jit
 def _belongs(given: Record, time_ns: int) -> bool:
     """Tell whether an input was told to the slice of an instant."""
-    return given["time_ns"] + given["after"] <= time_ns
+    return bool(given["time_ns"] + given["after"] <= time_ns)
 
 
 @jit

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from ibs_core.errors import DataError
+from ibs_core.bars import DAY_NS, MINUTE_NS
+from ibs_core.contract_codes import resolve_code
+from ibs_core.errors import DataError, IbsError
 from ibs_core.market_data.rolls import rolls_of
+from ibs_core.sessions import load_sessions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from concurrent.futures import Future
 
     from ibs_core.bars import Ints
+    from ibs_core.contracts import ContractMap
     from ibs_core.market_data import HeldBars
 
-__all__ = ["RollTable"]
+    Fronts = Mapping[str, Mapping[int, str]]
+    """By root, the contract of each UTC day, days since 1970-01-01."""
+
+__all__ = ["RollTable", "RollWatch"]
+
+_ASKED_AFTER_NS: Final = 10 * MINUTE_NS
+"""The vendor ranks contracts anew at 00:00 UTC: it is asked so long after, and again in as long a while."""
 
 
 class RollTable:
@@ -87,3 +99,130 @@ class RollTable:
             root: np.array([at_ns for at_ns, _ in known[1:]], np.int64)
             for root, known in self._contracts.items()
         }
+
+    def learn(
+        self, root: str, days: Mapping[int, str], contracts: ContractMap, since_ns: int
+    ) -> list[int]:
+        """Take what the vendor says was the front on UTC days.
+
+        The front of the day on which a session closes is in force from the next session's open on, as a
+        worker that changes contracts between two sessions can know it. It never goes back to one that
+        expires before the contract in force.
+
+        Parameters
+        ----------
+        root : str
+        days : Mapping of int to str
+            Days since 1970-01-01, UTC, to contracts.
+        contracts : ContractMap
+        since_ns : int, UTC ns
+            Sessions that open from here on.
+
+        Returns
+        -------
+        list of int, UTC ns
+            New roll instants.
+        """
+        if not days:
+            return []
+        known = self._contracts[root]
+        since_ns = max(since_ns, known[-1][0] + 1)
+        until_ns = max((max(days) + 1) * DAY_NS, since_ns)
+        sessions = load_sessions(contracts.get(root).session, since_ns, until_ns)
+        found = []
+        closed = sessions.close_ns[:-1].tolist()
+        for closed_ns, open_ns in zip(closed, sessions.open_ns[1:].tolist(), strict=True):
+            name = days.get(closed_ns // DAY_NS)
+            if name is None or open_ns < since_ns:
+                continue
+            if _delivery(name, contracts) > _delivery(known[-1][1], contracts):
+                known.append((open_ns, name))
+                found.append(open_ns)
+        return found
+
+
+class RollWatch:
+    """Asks once a UTC day which contracts are the fronts, in a thread of its own.
+
+    Parameters
+    ----------
+    table : RollTable
+        Learns; holds the contract in force of each root.
+    contracts : ContractMap
+    roots : sequence of str
+    ask : callable
+        Given the first and the last UTC day, returns the fronts of each root.
+    tell : callable
+        Called with a line for people.
+    """
+
+    def __init__(
+        self,
+        table: RollTable,
+        contracts: ContractMap,
+        roots: Sequence[str],
+        ask: Callable[[int, int], Fronts],
+        tell: Callable[[str], None],
+    ) -> None:
+        self._table, self._contracts, self._roots = table, contracts, list(roots)
+        self._ask, self._tell = ask, tell
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="rolls")
+        self._answer: Future[Fronts] | None = None
+        self._since_ns = self._due_ns = 0
+        self._learned: list[tuple[str, int]] = []
+
+    def start(self, since_ns: int, now_ns: int) -> None:
+        """Ask for all days from an instant to today, and wait for the answer.
+
+        Parameters
+        ----------
+        since_ns, now_ns : int, UTC ns
+
+        Raises
+        ------
+        DataError, EnvironmentFault
+        """
+        self._since_ns = since_ns
+        # A weekend and a holiday may lie between the close that counts and the open that follows.
+        self._take(self._ask(since_ns // DAY_NS - 5, now_ns // DAY_NS), now_ns // DAY_NS, now_ns)
+
+    def learn(self, now_ns: int) -> list[tuple[str, int]]:
+        """Return what became known since the last call; never waits.
+
+        Parameters
+        ----------
+        now_ns : int, UTC ns
+
+        Returns
+        -------
+        list of (str, int)
+            Roots and roll instants, UTC ns.
+        """
+        today = now_ns // DAY_NS
+        if self._answer is not None and self._answer.done():
+            answer, self._answer = self._answer, None
+            try:
+                self._take(answer.result(), today, now_ns)
+            except IbsError as error:
+                self._tell(f"rolls are not known yet: {error}")
+                self._due_ns = now_ns + _ASKED_AFTER_NS
+        elif self._answer is None and now_ns >= self._due_ns:
+            self._answer = self._worker.submit(self._ask, today - 5, today)
+        learned, self._learned = self._learned, []
+        return learned
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._worker.shutdown(wait=False, cancel_futures=True)
+
+    def _take(self, fronts: Fronts, today: int, now_ns: int) -> None:
+        for root in self._roots:
+            new = self._table.learn(root, fronts.get(root, {}), self._contracts, self._since_ns)
+            self._learned += [(root, seam_ns) for seam_ns in new]
+        complete = all(today in fronts.get(root, {}) for root in self._roots)
+        self._due_ns = ((today + 1) * DAY_NS if complete else now_ns) + _ASKED_AFTER_NS
+
+
+def _delivery(instrument: str, contracts: ContractMap) -> tuple[int, int]:
+    code = resolve_code(instrument, contracts)
+    return code.year or 0, code.month or 0

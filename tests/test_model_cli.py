@@ -285,7 +285,9 @@ def test_the_commands_of_the_page_run_one_after_the_other(made, ibs, tmp_path, m
     shutil.copy(made / "d.parquet", "candidates.parquet")
     version = bundle_of(Path("models")).name
     page = Path(__file__).parents[1] / "docs" / "models.md"
-    lines = re.findall(r"^ibs model (?!dataset|explain|veto-value)(.*)$", page.read_text("utf-8"), re.MULTILINE)
+    lines = re.findall(
+        r"^ibs model (?!dataset|explain|veto-value)(.*)$", page.read_text("utf-8"), re.MULTILINE
+    )
     assert [line.split()[0] for line in lines] == ["train", "list", "show", "verify", "promote"]
     for line in lines:
         words = shlex.split(line.replace("VERSION", version))

@@ -135,7 +135,8 @@ class Tape:
         -------
         Stream
         """
-        return {BAR_SCHEMA: lambda: self.bars, TRADE_SCHEMA: lambda: self.trades}[schema]()
+        assert schema in (BAR_SCHEMA, TRADE_SCHEMA), schema
+        return self.bars if schema == BAR_SCHEMA else self.trades
 
     def minute_ends(self, *, skip_closed: bool) -> Ints:
         """Return the ends of all minutes, of those without a print too.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from adapters.databento_history.vendor import Vendor
     from ibs_core.contracts import Contract, ContractMap
 
-__all__ = ["Piece", "lead_in", "make_plan", "plan_sessions"]
+__all__ = ["Piece", "fronts_of", "lead_in", "make_plan", "plan_sessions"]
 
 _AROUND: Final = timedelta(days=5)
 """A contract is fetched in the month before it becomes the front, too, when that is so near: the roll rule
@@ -137,7 +137,7 @@ def make_plan(
         months = list(_months(first_ns, min(end_ns, until_ns)))
         if not months:
             continue
-        fronts = _fronts(
+        fronts = fronts_of(
             vendor,
             contract,
             max(_day(months[0][0]) - _AROUND, _day(since_ns)),
@@ -154,10 +154,23 @@ def make_plan(
     return pieces
 
 
-def _fronts(
+def fronts_of(
     vendor: Vendor, contract: Contract, first: date, until: date
 ) -> list[tuple[date, date, str]]:
-    """Return [first, until) and raw symbol of each front contract; continuous names give ids only."""
+    """Tell which contract was the front when; continuous names give ids only.
+
+    Parameters
+    ----------
+    vendor : Vendor
+    contract : Contract
+    first, until : datetime.date
+        UTC days of [first, until).
+
+    Returns
+    -------
+    list of (datetime.date, datetime.date, str)
+        [first, until) and the exchange's name of each front contract.
+    """
     series, dataset = contract.continuous, contract.dataset
     by_id = vendor.resolve(dataset, [series], "continuous", "instrument_id", first, until).get(
         series, []
