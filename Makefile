@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet install --constraint requirements.lock
 
-.PHONY: demo test check bench soak lock calendar format clean help
+.PHONY: demo demo-backtest demo-model demo-live test check bench soak lock calendar format clean help
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
@@ -20,17 +20,46 @@ $(BIN)/python:
 	$(PIP) --editable '.[dev]'
 	@touch $@
 
-demo: .venv/base.stamp ## generated data, a back-test and its report
-	@echo "1/2  ibs data sample demo/bars"
-	@$(BIN)/ibs data sample demo/bars --start 2022-01-03 --end 2024-12-31
-	@echo "2/2  ibs backtest --parquet demo/bars --out demo/runs"
-	@$(BIN)/ibs backtest --parquet demo/bars --out demo/runs
+.venv/train.stamp: .venv/base.stamp
+	$(PIP) --editable '.[train]'
+	@touch $@
+
+.venv/live.stamp: .venv/base.stamp
+	$(PIP) --editable '.[live]'
+	@touch $@
+
+FEATURES := bar_rsi2,bar_rsi5,bar_atr_z,bar_vol_z,bar_mom3_z,bar_bb_pctb,bar_eff_ratio,bar_ema_spread,day_ret1_pct,day_rsi5,day_bb_pctb,day_adx14,day_eff_ratio,day_ibs
+
+demo: demo-backtest demo-model demo-live ## generated data: a back-test and its report, a veto model, a live replay
 	@echo
 	@echo "Look next:"
 	@echo "  the report      $$(ls -td demo/runs/*/ | head -1)report.html"
 	@echo "  your own bars   .venv/bin/ibs backtest --parquet YOUR.parquet"
 	@echo "  the settings    .venv/bin/ibs config show"
 	@echo "  the manual      README.md and docs/"
+
+demo-backtest: .venv/base.stamp
+	@echo "1/3  a back-test: ibs data sample demo/bars; ibs backtest --parquet demo/bars"
+	@$(BIN)/ibs data sample demo/bars --start 2022-01-03 --end 2024-12-31
+	@$(BIN)/ibs backtest --parquet demo/bars --out demo/runs
+
+demo-model: .venv/train.stamp
+	@echo
+	@echo "2/3  a veto for ES and CL: ibs model dataset, train, promote; off, shadow and veto beside each other"
+	@rm -rf demo/models
+	@cd demo && ../$(BIN)/ibs model dataset --parquet bars --symbols ES,CL --features $(FEATURES) --out candidates.parquet
+	@cd demo && ../$(BIN)/ibs model train --dataset candidates.parquet --groups 3 --test-groups 1 --trials 3 --trees 50 --keep 6,12 --no-walk-forward
+	@cd demo && for root in ES CL; do ../$(BIN)/ibs model promote $$root newest --force --quiet --reason "to show how it works"; done
+	@cd demo && for mode in off shadow veto; do \
+	  ../$(BIN)/ibs backtest --parquet bars --symbols ES,CL --model-mode $$mode --out runs-$$mode --quiet --no-report; done
+	@cd demo && ../$(BIN)/ibs model veto-value --parquet bars --symbols ES,CL
+
+demo-live: .venv/live.stamp
+	@echo
+	@echo "3/3  December as if it were live, on paper: ibs run-live --replay demo/bars; then ibs parity"
+	@rm -f demo/live.*
+	@$(BIN)/ibs run-live --replay demo/bars --symbols ES,CL --start 2024-12-02 --speed max --journal demo/live.sqlite
+	@$(BIN)/ibs parity --journal demo/live.sqlite
 
 test: .venv/dev.stamp ## all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -23,6 +23,7 @@ from ibs_core.market_data import HeldBars, hold, open_bars
 from ibs_core.ports import Minute
 from ibs_core.research.sample_data import write_sample
 from ibs_core.universe import Model, Universe
+from ibs_core.wiring import feeds_of_node
 
 MAP = load_contract_map()
 SEVENTEEN = (
@@ -56,7 +57,9 @@ def models_of(n_trees):
     names = tuple(
         each.name
         for each in load_catalogue(MAP).values()
-        if each.for_models and not any(word in each.name for word in ("vix", "tlt", "504"))
+        if each.for_models
+        and each.full <= 100
+        and feeds_of_node(each.node) <= {*SEVENTEEN, "6S"}
     )
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(4_000, len(names))).astype(np.float32)
@@ -160,7 +163,7 @@ def test_a_boundary_is_decided_and_journalled_before_the_sink_is_called(
     for stored in worker._journal.entries():
         for reason in stored.arrays["decisions"]["reason"].tolist(): gates[reason]=gates.get(reason,0)+1
         for g in stored.arrays["signals"]["gate"].tolist(): gates[f"g{g}"]=gates.get(f"g{g}",0)+1
-    print(gates, len(taken), len(alone))
+    print("GATES", gates, len(taken), len(alone), engine.symbols[0].wiring.feeds)
     p50, p99 = (np.percentile(taken, q) * 1e3 for q in (50, 99))
     tell(
         capsys,

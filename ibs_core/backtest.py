@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from ibs_core import portfolio, positions, replay, signals
 from ibs_core.bars import NEVER, joined
 from ibs_core.errors import ConfigError
-from ibs_core.ledger import Line, trades_frame
+from ibs_core.ledger import line_of, trades_frame
 from ibs_core.observer import Observer
 from ibs_core.parameters import make_risk
 from ibs_core.reading import Key, feed_of, feeds_of, read_series
-from ibs_core.report.equity import PointCosts
 from ibs_core.schedule import make_schedule
 from ibs_core.universe import Model, Symbol, Universe
 
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from ibs_core.config import Settings
     from ibs_core.contracts import ContractMap
     from ibs_core.feeds import Feed
+    from ibs_core.ledger import Line
     from ibs_core.market_data import MinuteSource
     from ibs_core.series import Series
 
@@ -201,7 +201,10 @@ def _decide(
         decisions,
         n,
     )
-    lines = [_line(symbol, item, settings) for symbol, item in zip(traded, series, strict=True)]
+    lines = [
+        line_of(symbol, item.instruments, settings.costs)
+        for symbol, item in zip(traded, series, strict=True)
+    ]
     known, found = (np.split(records, stops[:-1]) for records in (schedule, seen))
     made = (trades[: n[0]], decisions[: n[1]], book)
     return Traded(traded, series, known, found, lines, *made, warnings)
@@ -235,25 +238,3 @@ def _feeds(traded: Sequence[Symbol], series: Sequence[Series]) -> Records:
         session += len(symbol.sessions.open_ns)
         feed["stop"], feed["session_stop"] = bar, session
     return feeds
-
-
-def _line(symbol: Symbol, series: Series, settings: Settings) -> Line:
-    executed = symbol.executed
-    costs = PointCosts(
-        point_value_usd=executed.point_value_usd,
-        commission_per_side_usd=settings.costs.commission_per_side,
-        slippage_per_fill_usd=settings.costs.slippage_ticks * executed.tick_value_usd,
-    )
-    return Line(
-        symbol.root,
-        quantity=symbol.quantity,
-        executed=executed,
-        costs=costs,
-        instruments=tuple(_executed(name, symbol) for name in series.instruments),
-        model=symbol.model,
-    )
-
-
-def _executed(instrument: str, symbol: Symbol) -> str:
-    """Name the contract that is traded: the same expiry of the executed root."""
-    return symbol.executed.root + instrument.removeprefix(symbol.root)

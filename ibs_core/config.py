@@ -37,6 +37,7 @@ __all__ = [
     "Distance",
     "Entry",
     "Exits",
+    "Live",
     "Members",
     "Model",
     "Risk",
@@ -259,6 +260,15 @@ class Risk(_Frozen):
     no_entry_before_close: Duration | None = None
 
 
+class Live(_Frozen):
+    """How long live waits; no part of the rule, and nothing that a back-test knows."""
+
+    grace: Duration = 20 * 10**9
+    late: Duration = 30 * 10**9
+    stale: Duration = 90 * 10**9
+    entry_life: Duration = 10 * 10**9
+
+
 class SymbolSettings(_Frozen):
     """What differs for one symbol."""
 
@@ -274,6 +284,7 @@ class Settings(_Frozen):
     model: Annotated[Model, BeforeValidator(_section)] = Model()
     costs: Annotated[Costs, BeforeValidator(_section)] = Costs()
     risk: Annotated[Risk, BeforeValidator(_section)] = Risk()
+    live: Annotated[Live, BeforeValidator(_section)] = Live()
     capital: Positive = 100_000.0
     symbols: Annotated[
         dict[str, Annotated[SymbolSettings, BeforeValidator(_section)]], BeforeValidator(_section)

@@ -128,6 +128,11 @@ class Engine:
         found = [s.builder.instruments for key, s in self._streams.items() if key.root == root]
         return tuple(found[0])
 
+    @property
+    def seams(self) -> Mapping[str, Ints]:
+        """Known roll instants by root, UTC ns."""
+        return self._seams
+
     def is_new_seam(self, root: str, seam_ns: int) -> bool:
         """Tell whether a roll is still to come and not known yet.
 

@@ -9,6 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ibs_core.bars import EXIT_REASONS
+from ibs_core.orders import executed_contract
 from ibs_core.portfolio import BLOCKS, ENTRY, FIRST_VETO
 from ibs_core.positions import LEAVING, OPEN
 from ibs_core.report.equity import MARKS, OpenPosition, PointCosts
@@ -19,16 +20,18 @@ from ibs_core.veto import MISSING, reason_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ibs_core.config import Costs
     from ibs_core.contracts import Contract
     from ibs_core.series import Series
     from ibs_core.sessions import Sessions
-    from ibs_core.universe import Model
+    from ibs_core.universe import Model, Symbol
 
 __all__ = [
     "Line",
     "bars_frame",
     "blocked_counts",
     "decisions_frame",
+    "line_of",
     "marks_frame",
     "open_positions",
     "priced",
@@ -77,6 +80,35 @@ class Line:
         names += [""] * (FIRST_VETO - len(names))
         features = self.model.features if self.model else ()
         return names + [reason_of(code, features) for code in range(MISSING + len(features))]
+
+
+def line_of(symbol: Symbol, instruments: Sequence[str], costs: Costs) -> Line:
+    """Tell the ledger of a traded symbol.
+
+    Parameters
+    ----------
+    symbol : Symbol
+    instruments : sequence of str
+        Contracts whose bars decided, by id.
+    costs : Costs
+
+    Returns
+    -------
+    Line
+    """
+    executed = symbol.executed
+    return Line(
+        symbol.root,
+        quantity=symbol.quantity,
+        executed=executed,
+        costs=PointCosts(
+            point_value_usd=executed.point_value_usd,
+            commission_per_side_usd=costs.commission_per_side,
+            slippage_per_fill_usd=costs.slippage_ticks * executed.tick_value_usd,
+        ),
+        instruments=tuple(executed_contract(symbol, name) for name in instruments),
+        model=symbol.model,
+    )
 
 
 def trades_frame(trades: Records, lines: Sequence[Line]) -> pl.DataFrame:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ibs_core import portfolio
-from ibs_core.bars import EXIT_REASONS
+from ibs_core.bars import EXIT_REASONS, NEVER
 from ibs_core.market_data.runs import stamp
 from ibs_core.ports import Order
 from ibs_core.positions import FLAT
@@ -43,22 +43,19 @@ def orders_of(
     Returns
     -------
     list of Order
-        In the order of the decisions; what cancels a lapsed entry stands before the symbol's next entry, else
-        last. An exit that a resting order at the broker made is not sent again.
+        In the order of the decisions; what cancels a lapsed entry stands before the symbol's next entry. An exit that a resting order at the broker made is not sent again.
     """
     made = (_order(each, done, engine) for each in done.decisions)
     found = [each for each in made if each is not None]
     for i, symbol in enumerate(engine.symbols):
-        if symbol.root not in done.lapsed or symbol.root in withdrawn:
-            continue
-        entries = [each for each in found if (each.symbol, each.action) == (symbol.root, "entry")]
-        is_last = not entries or _came_to_nothing(entries[-1], i, done, engine)
-        if not is_last:  # it must not cancel what was entered since
-            older = entries[-2] if len(entries) > 1 else entered[symbol.root]
-            found.insert(found.index(entries[-1]), _cancel(older, done, engine, i))
-        else:
-            last = entries[-1] if entries else entered[symbol.root]
-            found.append(_cancel(last, done, engine, i))
+        if symbol.root in done.lapsed and symbol.root not in withdrawn:
+            entries = [each for each in found if _is_entry(each, symbol.root)]
+            nothing = _came_to_nothing(entries, i, done, engine)
+            if done.lapsed[symbol.root] > len(nothing):
+                nothing.append(entered[symbol.root])
+            for entry in nothing:  # before the symbol's next entry, which it must not cancel
+                place = found.index(entry) + 1 if entry in entries else 0
+                found.insert(place, _cancel(entry, done, engine, i))
     return found
 
 
@@ -109,11 +106,22 @@ def _order(decision: Record, done: Advance, engine: Engine) -> Order | None:
     )
 
 
-def _came_to_nothing(entry: Order, i: int, done: Advance, engine: Engine) -> bool:
-    """Tell whether an entry of these decisions has lapsed already."""
-    ended = done.trades[done.trades["symbol"] == i]
-    is_flat = engine.book[i]["status"] == FLAT
-    return bool(is_flat and not (ended["entry_ns"] >= entry.decided_ns).any())
+def _is_entry(order: Order, root: str) -> bool:
+    return order.symbol == root and order.action == "entry"
+
+
+def _came_to_nothing(
+    entries: Sequence[Order], i: int, done: Advance, engine: Engine
+) -> list[Order]:
+    """Return the entries of these decisions that have lapsed already."""
+    filled_ns = done.trades["entry_ns"][done.trades["symbol"] == i]
+    nexts_ns = [*(each.decided_ns for each in entries[1:]), NEVER]
+    return [
+        each
+        for each, next_ns in zip(entries, nexts_ns, strict=False)
+        if not ((filled_ns >= each.decided_ns) & (filled_ns < next_ns)).any()
+        and (next_ns < NEVER or engine.book[i]["status"] == FLAT)
+    ]
 
 
 def _cancel(entry: Order, done: Advance, engine: Engine, i: int) -> Order:

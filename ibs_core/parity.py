@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ibs_core.engine import Engine
     from ibs_core.ports import Order, Stored
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["Comparison", "compare", "state_after"]
 
 Arrays = dict[str, "NDArray[Any]"]
 
@@ -94,6 +94,27 @@ def compare(
     _step_by_step(first, kept, orders, states, new_engine(), dict(entered or {}), out)
     _at_once(first, kept, new_engine(), out)
     return out
+
+
+def state_after(first: bytes, entries: Sequence[Stored], engine: Engine) -> bytes:
+    """Return the state after entries.
+
+    Parameters
+    ----------
+    first : bytes
+        State before them.
+    entries : sequence of Stored
+    engine : Engine
+        Of the settings of the journal.
+
+    Returns
+    -------
+    bytes
+    """
+    engine.restore(unpack(first))
+    for piece in _between_rolls(entries):
+        _take(piece, engine)
+    return pack(engine.state())
 
 
 def _step_by_step(

@@ -668,6 +668,12 @@ def test_any_chunks_of_trades_give_the_vendors_bars(received, cuts, seed):
     assert sorted(bars, key=repr) == sorted(wanted, key=repr)
 
 
+def test_trades_of_a_minutes_last_instant_stay_in_it():
+    made = builder()
+    (bar,) = [*made.take(some_trades([MINUTE_NS - 1] * 3)), *made.close(MINUTE_NS)]
+    assert (bar.ts_ns, bar.open, bar.close, bar.volume) == (0, 1.0, 3.0, 3.0)
+
+
 def test_late_trades_are_counted_and_change_no_bar():
     made = builder()
     (bar,) = [*made.take(some_trades([5])), *made.close(MINUTE_NS)]

@@ -150,7 +150,9 @@ class Tape:
         -------
         (n,) int64, UTC ns
         """
-        ends = np.arange(self.first_ns + MINUTE_NS, self.last_ns + 1, MINUTE_NS, dtype=np.int64)
+        # Not until last + 1: NumPy counts in floats, to which a nanosecond more than a year is a year.
+        until_ns = self.last_ns + MINUTE_NS
+        ends = np.arange(self.first_ns + MINUTE_NS, until_ns, MINUTE_NS, dtype=np.int64)
         if not skip_closed or not self._groups:
             return ends
         closed = np.ones(ends.size, bool)

@@ -1,52 +1,61 @@
-"""The parts of a live worker, put together: settings to engine, files or vendor to feed, journal and sink."""
+"""The parts of a live worker that every source shares: settings to engine, what a journal must say, a summary."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from ibs_core.errors import ConfigError
+from ibs_core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import date
-    from pathlib import Path
 
+    from adapters.sqlite_journal import SqliteJournal
     from ibs_core.bars import Ints
     from ibs_core.config import Settings
     from ibs_core.contracts import ContractMap
     from ibs_core.engine import Engine
-    from ibs_core.market_data import HeldBars
-    from ibs_core.ports import BarFeed, Clock
+    from ibs_core.universe import Universe
 
-__all__ = ["Replay", "engine_of", "facts_of", "open_replay", "refuse_other_rule", "settings_in"]
+__all__ = [
+    "contracts_in",
+    "engine_of",
+    "facts_of",
+    "last_facts",
+    "refuse_generated_models",
+    "refuse_other_rule",
+    "refuse_unserved",
+    "settings_in",
+    "summary_of",
+    "universe_of",
+]
 
-_KEY: Final = "db-replay-0000000000000000000000"  # of the loopback gateway only, which asks for one
 
+def universe_of(settings: Settings, contracts: ContractMap) -> Universe:
+    """Make the symbols of settings, with their models.
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Replay:
-    """A file made ready to be served as if it were live.
-
-    Attributes
+    Parameters
     ----------
-    held : HeldBars
-    seams : Mapping of str to (n,) int64
-    active : callable
-        Root and UTC ns to the contract in force.
-    start_ns, end_ns : int, UTC ns
-    """
+    settings : Settings
+    contracts : ContractMap
 
-    held: HeldBars
-    seams: Mapping[str, Ints]
-    active: Any
-    start_ns: int
-    end_ns: int
+    Returns
+    -------
+    Universe
+    """
+    from ibs_core.cli.veto_models import models_for
+    from ibs_core.universe import Universe
+
+    models = models_for(settings, contracts)
+    return Universe(settings, contracts, start=None, end=None, models=models)
 
 
 def engine_of(
-    settings: Settings, contracts: ContractMap, roots: Sequence[str], seams: Mapping[str, Ints]
+    settings: Settings,
+    contracts: ContractMap,
+    roots: Sequence[str],
+    seams: Mapping[str, Ints],
+    universe: Universe | None = None,
 ) -> Engine:
     """Make the engine of settings.
 
@@ -57,169 +66,68 @@ def engine_of(
     roots : sequence of str
         Traded.
     seams : Mapping of str to (n,) int64, UTC ns
+    universe : Universe, optional
+        Of the same settings, made before.
 
     Returns
     -------
     Engine
     """
-    from ibs_core.cli.veto_models import models_for
     from ibs_core.engine import Engine
-    from ibs_core.universe import Universe
 
-    models = models_for(settings, contracts)
-    universe = Universe(settings, contracts, start=None, end=None, models=models)
     ordered = [root for root in contracts.contracts if root in roots]
-    return Engine(universe, ordered, settings, seams)
+    return Engine(universe or universe_of(settings, contracts), ordered, settings, seams)
 
 
-def open_replay(
-    paths: Sequence[Path], contracts: ContractMap, roots: Sequence[str], start: date | None
-) -> Replay:
-    """Read what a replay serves.
+def refuse_unserved(engine: Engine, contracts: ContractMap) -> None:
+    """Refuse features of what no live service brings: every entry would be blocked without a word.
 
     Parameters
     ----------
-    paths : sequence of Path
+    engine : Engine
     contracts : ContractMap
-    roots : sequence of str
-        All that the engine reads.
-    start : date, optional
-        First session that is live; what comes before it warms up. Default: everything is live.
-
-    Returns
-    -------
-    Replay
 
     Raises
     ------
-    ConfigError, DataError, EnvironmentFault
+    ConfigError
     """
-    from ibs_core.bars import MINUTE_NS
-    from ibs_core.market_data import hold, open_bars
-    from ibs_core.roll_table import RollTable
-    from ibs_core.sessions import load_sessions
+    absent = [root for root in engine.reads if root in contracts.reference_feeds]
+    if absent:
+        raise ConfigError(
+            f"features that read {', '.join(absent)}",
+            expected="roots of Databento's dataset: nothing brings a reference feed live",
+            found="reference feeds",
+            remedy="remove the filters, or use a model without such features",
+        )
 
-    held = hold(open_bars(paths, contracts), roots)
-    table = RollTable.of_bars(held, roots)
-    runs = [run for root in roots for run in held.load(root)[0]]
-    first_ns = min(int(run.ts_ns[0]) for run in runs)
-    end_ns = max(int(run.ts_ns[-1]) for run in runs) + MINUTE_NS
-    start_ns = first_ns
-    if start is not None:
-        sessions = load_sessions(contracts.readable(roots[0]).session, first_ns, end_ns)
-        opens = [
-            int(opening)
-            for opening, day in zip(sessions.open_ns, sessions.trade_date, strict=True)
-            if day >= (start - type(start)(1970, 1, 1)).days
-        ]
-        if not opens or opens[0] >= end_ns:
+
+def refuse_generated_models(engine: Engine, settings: Settings, *, armed: bool) -> None:
+    """Refuse models that were trained on generated data, unless on paper.
+
+    Parameters
+    ----------
+    engine : Engine
+    settings : Settings
+    armed : bool
+        Real orders will leave.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if not armed or settings.model.mode == "off":
+        return
+    from ibs_core.bundle import load_bundle
+    from ibs_core.cli.veto_models import folder_of_model
+
+    for symbol in engine.symbols:
+        if load_bundle(folder_of_model(symbol.root, settings)).card.generated:
             raise ConfigError(
-                "option --start", expected="a session of the data", found=start.isoformat()
+                f"model of {symbol.root}",
+                expected="one trained on real data, for real orders",
+                found="one trained on generated data",
+                remedy="leave --armed out, or promote another version",
             )
-        start_ns = max(opens[0], first_ns)
-    return Replay(held, table.seams(), table.active, start_ns, end_ns)
-
-
-def serve(replay: Replay, speed: float) -> Any:
-    """Make the gateway that serves a replay.
-
-    Parameters
-    ----------
-    replay : Replay
-    speed : float
-        Market seconds a second; infinite: as fast as it is read.
-
-    Returns
-    -------
-    Gateway
-        A context manager.
-    """
-    from adapters.databento_gateway import Gateway, tape_of_minutes
-
-    return Gateway(
-        tape_of_minutes(replay.held),
-        key=_KEY,
-        pace=speed,
-        now_ns=replay.start_ns,
-        skips_closed=True,
-        replay_window_ns=2**62,
-    )
-
-
-def feed_of(
-    replay: Replay, contracts: ContractMap, roots: Sequence[str], gateway: Any, *, bars: str
-) -> tuple[BarFeed, Clock]:
-    """Connect the vendor's client to the gateway.
-
-    Parameters
-    ----------
-    replay : Replay
-    contracts : ContractMap
-    roots : sequence of str
-    gateway : Gateway
-    bars : {"ohlcv-1m", "trades"}
-
-    Returns
-    -------
-    BarFeed
-    Clock
-        As fast as it is read: the newest minute's end; else the gateway's market time.
-    """
-    from adapters.databento_live import DatabentoFeed
-    from adapters.system_clock import TimedFeed
-
-    timed = TimedFeed(None, replay.start_ns)
-    clock: Clock = timed if gateway.clock.is_unbounded else _GatewayClock(gateway)
-    timed.feed = DatabentoFeed(
-        contracts=contracts,
-        roots=[root for root in roots if root not in contracts.reference_feeds],
-        key=_KEY,
-        clock=clock,
-        active=replay.active,
-        known_until_ns=replay.end_ns,
-        gateway=("127.0.0.1", gateway.port),
-        bars="trades" if bars == "trades" else "ohlcv-1m",
-        cross_check=bars == "trades",
-    )
-    return timed, clock
-
-
-class _GatewayClock:
-    """The market time of a gateway."""
-
-    def __init__(self, gateway: Any) -> None:
-        self._gateway = gateway
-
-    def now_ns(self) -> int:
-        """Return UTC ns."""
-        return int(self._gateway.now_ns)
-
-
-class HeldHistory:
-    """Minutes that were read already; a `History`.
-
-    Parameters
-    ----------
-    held : HeldBars
-    """
-
-    def __init__(self, held: HeldBars) -> None:
-        self._held = held
-
-    def minutes(self, roots: Sequence[str], first_ns: int, until_ns: int) -> HeldBars:
-        """As `History` says.
-
-        Parameters
-        ----------
-        roots : sequence of str
-        first_ns, until_ns : int, UTC ns
-
-        Returns
-        -------
-        HeldBars
-        """
-        del roots
-        return self._held.between(first_ns, until_ns)
 
 
 def facts_of(settings: Settings, contracts: ContractMap, roots: Sequence[str]) -> dict[str, Any]:
@@ -235,12 +143,15 @@ def facts_of(settings: Settings, contracts: ContractMap, roots: Sequence[str]) -
     -------
     dict of str to Any
         ``config``, ``roots``, ``contract_map_digest``, ``rule`` (the digest of these), ``version``.
+        The caller adds ``source``, which says what brought the minutes.
     """
     from ibs_core import __version__
-    from ibs_core.config import resolved_yaml
+    from ibs_core.config import Live, resolved_yaml
 
     config = resolved_yaml(settings)
-    text = f"{config}{list(roots)}{contracts.digest}"
+    # How long live waits is no part of the rule: what it led to is in the journal.
+    ruled = resolved_yaml(settings.model_copy(update={"live": Live()}))
+    text = f"{ruled}{list(roots)}{contracts.digest}"
     return {
         "config": config,
         "roots": list(roots),
@@ -250,26 +161,36 @@ def facts_of(settings: Settings, contracts: ContractMap, roots: Sequence[str]) -
     }
 
 
-def refuse_other_rule(journal: Any, facts: Mapping[str, Any], path: Path) -> None:
-    """Refuse to go on with a journal that another configuration wrote.
+def refuse_other_rule(journal: SqliteJournal, facts: Mapping[str, Any]) -> None:
+    """Refuse to go on with a journal that another configuration or another source wrote.
 
     Parameters
     ----------
     journal : SqliteJournal
     facts : Mapping of str to Any
-    path : Path
+        Of the run to come.
 
     Raises
     ------
     ConfigError
     """
     runs = journal.runs()
-    if runs and runs[-1].facts.get("rule") != facts["rule"]:
+    if not runs:
+        return
+    before = runs[-1].facts
+    if before.get("rule") != facts["rule"]:
         raise ConfigError(
-            f"journal {path}",
+            f"journal {journal.path}",
             expected="the configuration, the symbols and the contract map that it was written with",
             found="others",
             remedy="use them, or another --journal when no position is open",
+        )
+    if before.get("source") != facts["source"]:
+        raise ConfigError(
+            f"journal {journal.path}",
+            expected=f"to go on with {before.get('source')}",
+            found=str(facts["source"]),
+            remedy="give another --journal",
         )
 
 
@@ -289,3 +210,105 @@ def settings_in(facts: Mapping[str, Any]) -> Settings:
     from ibs_core.config import Settings
 
     return Settings.model_validate(yaml.safe_load(facts["config"]))
+
+
+def last_facts(journal: SqliteJournal) -> Mapping[str, Any]:
+    """Return what the last run of a journal said of itself.
+
+    Parameters
+    ----------
+    journal : SqliteJournal
+
+    Returns
+    -------
+    Mapping of str to Any
+
+    Raises
+    ------
+    DataError
+        The journal holds no run.
+    """
+    runs = journal.runs()
+    if not runs:
+        raise DataError("journal holds no run", where=str(journal.path))
+    return runs[-1].facts
+
+
+def contracts_in(facts: Mapping[str, Any], settings: Settings) -> ContractMap:
+    """Load the contract map that a journal was written with.
+
+    Parameters
+    ----------
+    facts : Mapping of str to Any
+    settings : Settings
+
+    Returns
+    -------
+    ContractMap
+
+    Raises
+    ------
+    DataError
+        It is another by now.
+    """
+    from pathlib import Path
+
+    from ibs_core.contracts import load_contract_map
+
+    contracts = load_contract_map(Path(settings.contract_map) if settings.contract_map else None)
+    if contracts.digest != facts["contract_map_digest"]:
+        raise DataError(
+            "contract map",
+            expected=f"the one of the journal, {facts['contract_map_digest'][:12]}",
+            found=contracts.digest[:12],
+        )
+    return contracts
+
+
+def summary_of(journal: SqliteJournal, engine: Engine, settings: Settings) -> dict[str, Any]:
+    """Tell what the last run of a journal came to.
+
+    Parameters
+    ----------
+    journal : SqliteJournal
+    engine : Engine
+        Where it stands now.
+    settings : Settings
+
+    Returns
+    -------
+    dict of str to Any
+        JSON values: ``trades``, ``net_usd`` after costs, ``open_positions``, ``blocked`` by reason.
+    """
+    import numpy as np
+
+    from ibs_core.bars import joined
+    from ibs_core.ledger import (
+        decisions_frame,
+        line_of,
+        open_positions,
+        refused_counts,
+        trades_frame,
+    )
+    from ibs_core.portfolio import DECISION
+    from ibs_core.positions import TRADE
+
+    run = journal.runs()[-1].run
+    parts = [each.arrays for each in journal.entries() if each.run == run]
+    trades = joined([np.zeros(0, TRADE), *(each["trades"] for each in parts)])
+    decisions = joined([np.zeros(0, DECISION), *(each["decisions"] for each in parts)])
+    lines = [
+        line_of(each, engine.contracts_of(each.root), settings.costs) for each in engine.symbols
+    ]
+    told, named = trades_frame(trades, lines), decisions_frame(decisions, lines)
+    blocked = {each.root: refused_counts(named, each.root) for each in engine.symbols}
+    return {
+        "trades": told.to_dicts(),
+        "net_usd": round(float(told["net_usd"].sum()), 2),
+        "open_positions": [
+            {"symbol": each.symbol, "instrument": each.instrument, "quantity": each.quantity}
+            | {"entry_price": each.entry_price}
+            for each in open_positions(engine.book, lines)
+        ],
+        "blocked": {root: counts for root, counts in blocked.items() if counts},
+    }

@@ -171,7 +171,7 @@ def promote(
     json_: bool,
     quiet: bool,
 ) -> None:
-    """Make VERSION the model of SYMBOL that trades, when it verifies and meets every condition."""
+    """Make VERSION, or the newest, the model of SYMBOL that trades, when it verifies and meets every condition."""
     from adapters import onnx_scorer
     from ibs_core import bundle
     from ibs_core.cli.model_report import print_guardrails
@@ -191,27 +191,31 @@ def promote(
         entry = bundle.Promotion(
             time=time.time_ns(), reason=reason.strip(), guardrails=rails, forced=bool(failed)
         )
-        bundle.promote(models, symbol, version, entry)
+        bundle.promote(models, symbol, held.card.version, entry)
     if json_:
-        facts = {"symbol": symbol, "version": version, "promoted": not refused}
+        facts = {"symbol": symbol, "version": held.card.version, "promoted": not refused}
         facts |= {"guardrails": [each.model_dump() for each in rails], "forced": force}
         options.say_json(facts)
     if refused:
         raise DataError(
-            f"{symbol} {version} is not promoted",
+            f"{symbol} {held.card.version} is not promoted",
             expected="every condition met",
             found=f"{len(failed)} not met: {'; '.join(failed)}",
             remedy="train a better model; --force promotes all the same and is recorded",
         )
     if not json_ and not quiet:
-        click.echo(f"{symbol} {version} trades from now on{' (forced)' if failed else ''}")
+        click.echo(
+            f"{symbol} {held.card.version} trades from now on{' (forced)' if failed else ''}"
+        )
 
 
 def _folder_of(models: Path, symbol: str, version: str) -> Path:
     """Find a version by its name; no name leads out of the folder of models."""
-    from ibs_core.bundle import list_bundles
+    from ibs_core.bundle import list_bundles, load_bundle
 
     found = [each for each in list_bundles(models) if each.symbol == symbol]
+    if version == "newest" and found:
+        return max((load_bundle(each.folder).card.created, each.folder) for each in found)[1]
     for each in found:
         if each.version == version:
             return each.folder

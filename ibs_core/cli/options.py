@@ -169,8 +169,8 @@ def span_of(start: str | None, end: str | None) -> tuple[date | None, date | Non
     return first, last
 
 
-def folder_of(path: Path) -> Path:
-    """Check ``--out`` before the work, not after it."""
+def folder_of(path: Path, option: str = "--out") -> Path:
+    """Check the folder that an option names before the work, not after it."""
     existing = next(each for each in (path, *path.absolute().parents) if each.exists())
     if not existing.is_dir():
         found, remedy = f"the file {str(existing)!r}", "give a folder"
@@ -179,7 +179,7 @@ def folder_of(path: Path) -> Path:
     else:
         return path
     raise EnvironmentFault(
-        f"option --out {str(path)!r}",
+        f"option {option} {str(path)!r}",
         expected="a folder that may be written",
         found=found,
         remedy=remedy,

@@ -5,20 +5,25 @@ from __future__ import annotations
 import math
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ibs_core.cli import options
+from ibs_core.cli.live_screen import Status, say, show_summary
 from ibs_core.errors import ConfigError, EnvironmentFault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from adapters.sqlite_journal import SqliteJournal
+    from ibs_core.cli.live_source import Source
     from ibs_core.config import Settings
     from ibs_core.contracts import ContractMap
+    from ibs_core.engine import Engine
     from ibs_core.live import Worker
 
 __all__ = ["run_live"]
@@ -40,6 +45,33 @@ class _Speed(click.ParamType[float]):
         return speed
 
 
+class _Address(click.ParamType[tuple[str, int]]):
+    name = "host:port"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, int]:
+        """Read an address."""
+        if isinstance(value, tuple):
+            return value
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
+            self.fail(f"expected an address such as 127.0.0.1:13000, found {value!r}", param, ctx)
+        return host, int(port)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """What the command line asks for, besides the settings."""
+
+    replay: list[Path]
+    history: list[Path]
+    gateway: tuple[str, int] | None
+    speed: float
+    start: str | None
+    bars: str
+    file: Path
+    tell: Callable[[str], None]
+
+
 @click.command("run-live")
 @options.config_files
 @click.option(
@@ -50,6 +82,15 @@ class _Speed(click.ParamType[float]):
     "--speed", type=_Speed(), default="1", show_default=True, help="Of a replay: 1, 60, max."
 )
 @click.option("--start", help="First session of a replay that is live; earlier bars warm up.")
+@click.option(
+    "--history",
+    multiple=True,
+    type=options.PATH,
+    help="Warm up from these bars instead of Databento's historical service; repeat it.",
+)
+@click.option(
+    "--gateway", type=_Address(), help="Another live gateway, for tests; it needs --history."
+)
 @click.option("--symbols", help="Comma-separated roots to trade. Default: the configuration's.")
 @click.option(
     "--model-mode", type=click.Choice(["off", "shadow", "veto"]), help="Override model.mode."
@@ -79,6 +120,8 @@ def run_live(
     more: tuple[Path, ...],
     speed: float,
     start: str | None,
+    history: tuple[Path, ...],
+    gateway: tuple[str, int] | None,
     symbols: str | None,
     model_mode: str | None,
     bars: str,
@@ -91,18 +134,19 @@ def run_live(
     """Trade live on paper, each decision in the journal before anything is sent.
 
     With --replay the bars of files come through a gateway on this machine that speaks Databento's
-    protocol, to the vendor's own client. Ctrl-C stops between two minutes and keeps the state; the same
+    protocol, to the vendor's own client; without it they come from Databento, with the key in
+    DATABENTO_API_KEY. Ctrl-C stops between two minutes and keeps the state, twice stops at once; the same
     command with the same --journal goes on.
     """
-    if armed or route not in (None, "paper"):
-        raise ConfigError(
-            "option --armed" if armed else f"option --route {route}",
-            expected="paper: orders are written to a file",
-            found="real orders",
-            remedy="leave it out; there is no sink for real orders in this version",
-        )
+    _refuse_real_orders(route, armed=armed)
     if more and not replay:
         raise click.UsageError("paths belong to --replay PATH…")
+    if replay and (history or gateway):
+        raise click.UsageError("--history and --gateway are for live data, not for --replay")
+    if gateway and not history:
+        raise click.UsageError("--gateway needs --history PATH: its rolls come from there")
+    if start and not replay:
+        raise click.UsageError("--start belongs to --replay PATH…: live starts now")
     from ibs_core.config import load_settings
     from ibs_core.contracts import load_contract_map
 
@@ -111,93 +155,178 @@ def run_live(
     contracts = load_contract_map(Path(settings.contract_map) if settings.contract_map else None)
     roots = options.roots_of(symbols, contracts) or list(settings.symbols)
     silent = json_ or quiet
-    options.compile_notice(silent=silent)
-    if not replay:
-        raise EnvironmentFault(
-            "live data", expected="--replay PATH", found="none", remedy="give a file to replay"
-        )
-    paths = options.paths_of(replay, more)
-    file = journal or Path("live") / time.strftime("replay-%Y%m%dT%H%M%SZ.sqlite", time.gmtime())
-    facts = _replay(
-        settings,
-        contracts,
-        roots,
-        paths,
+    name = time.strftime("replay-%Y%m%dT%H%M%SZ.sqlite", time.gmtime()) if replay else None
+    wanted = _Wanted(
+        replay=[*replay, *more],
+        history=list(history),
+        gateway=gateway,
         speed=speed,
         start=start,
         bars=bars,
-        file=file,
-        tell=(lambda _: None) if silent else click.echo,
+        file=journal or Path("live") / (name or "journal.sqlite"),
+        tell=(lambda _: None) if silent else say,
     )
+    options.folder_of(wanted.file.parent, "--journal")
+    options.compile_notice(silent=silent)
+    trades = _replay if replay else _live
+    facts = trades(settings, contracts, roots, wanted)
     if json_:
         options.say_json(facts)
     elif not quiet:
-        done = ", ".join(f"{n:,} {name}" for name, n in facts["counts"].items() if n)
-        click.echo(f"{facts['how']} at {facts['until']}: {done or 'nothing happened'}")
-        click.echo(f"journal: {facts['journal']}\norders on paper: {facts['orders']}")
+        show_summary(facts)
+    if facts["fatal"]:
+        raise EnvironmentFault(
+            "the live feed ended for good",
+            found=facts["how"],
+            remedy="positions are as the journal says; the same command goes on",
+        )
+
+
+def _refuse_real_orders(route: str | None, *, armed: bool) -> None:
+    if armed or route not in (None, "paper"):
+        raise ConfigError(
+            "option --armed" if armed else f"option --route {route}",
+            expected="paper: orders are written to a file",
+            found="real orders",
+            remedy="leave it out; there is no sink for real orders in this version",
+        )
 
 
 def _replay(
-    settings: Settings,
-    contracts: ContractMap,
-    roots: list[str],
-    paths: list[Path],
-    *,
-    speed: float,
-    start: str | None,
-    bars: str,
-    file: Path,
-    tell: Callable[[str], None],
+    settings: Settings, contracts: ContractMap, roots: list[str], wanted: _Wanted
 ) -> dict[str, Any]:
-    from adapters.paper_sink import PaperSink
     from adapters.sqlite_journal import SqliteJournal
-    from ibs_core.cli import live_parts
-    from ibs_core.live import Limits, Worker
+    from ibs_core.cli import live_parts, replay_source
     from ibs_core.market_data import open_bars
 
-    first, _ = options.span_of(start, None)
-    roots = roots or list(open_bars(paths, contracts).roots)
-    reads = live_parts.engine_of(settings, contracts, roots, {}).reads
-    served = live_parts.open_replay(paths, contracts, reads, first)
-    engine = live_parts.engine_of(settings, contracts, roots, served.seams)
-    facts = live_parts.facts_of(settings, contracts, [each.root for each in engine.symbols])
-    options.folder_of(file.parent).mkdir(parents=True, exist_ok=True)
-    orders = file.with_suffix(".orders.jsonl")
-    with SqliteJournal(file) as journal, live_parts.serve(served, speed) as gateway:
-        live_parts.refuse_other_rule(journal, facts, file)
-        feed, clock = live_parts.feed_of(served, contracts, reads, gateway, bars=bars)
-        worker = Worker(
+    first, _ = options.span_of(wanted.start, None)
+    roots = roots or list(open_bars(wanted.replay, contracts).roots)
+    universe = live_parts.universe_of(settings, contracts)
+    reads = live_parts.engine_of(settings, contracts, roots, {}, universe)
+    live_parts.refuse_unserved(reads, contracts)
+    with ExitStack() as stack:
+        journal = stack.enter_context(SqliteJournal(wanted.file)) if wanted.file.exists() else None
+        recorded = replay_source.read_recorded(wanted.replay, contracts, reads.reads, first)
+        engine = live_parts.engine_of(settings, contracts, roots, recorded.seams, universe)
+        journal = journal or stack.enter_context(SqliteJournal(wanted.file))
+        served = replay_source.replayed(
+            recorded, contracts, reads.reads, speed=wanted.speed, bars=wanted.bars
+        )
+        return _trade(
             engine,
-            feed=feed,
-            history=live_parts.HeldHistory(served.held),
-            journal=journal,
-            sink=PaperSink(orders, journal, clock, strategy="ibs"),
-            clock=clock,
-            limits=Limits(by_clock=False),
-            tell=tell,
+            stack.enter_context(served),
+            journal,
+            settings,
+            live_parts.facts_of(settings, contracts, [each.root for each in engine.symbols])
+            | {"source": "--replay", "files": [str(path) for path in wanted.replay]},
+            wanted,
         )
-        how = _carry(
-            worker,
-            facts | {"replay": [str(path) for path in paths], "start_ns": served.start_ns},
-            start_ns=served.start_ns,
-            done=lambda: worker.until_ns >= served.end_ns,
+
+
+def _live(
+    settings: Settings, contracts: ContractMap, roots: list[str], wanted: _Wanted
+) -> dict[str, Any]:
+    from adapters.sqlite_journal import SqliteJournal
+    from ibs_core.cli import live_parts, live_source
+    from ibs_core.snapshot import unpack
+
+    if not roots:
+        raise ConfigError(
+            "symbols", expected="roots to trade", found="none", remedy="give --symbols ES,NQ"
         )
+    live_source.key_of_environment()
+    universe = live_parts.universe_of(settings, contracts)
+    engine = live_parts.engine_of(settings, contracts, roots, {}, universe)
+    live_parts.refuse_unserved(engine, contracts)
+    live_parts.refuse_generated_models(engine, settings, armed=False)
+    facts = live_parts.facts_of(settings, contracts, [each.root for each in engine.symbols])
+    facts |= {"source": "live data"}
+    with ExitStack() as stack:
+        journal = stack.enter_context(SqliteJournal(wanted.file)) if wanted.file.exists() else None
+        kept = journal.latest_snapshot() if journal else None
+        if journal is not None:
+            live_parts.refuse_other_rule(journal, facts)
+        if kept is not None:
+            engine.restore(unpack(kept[2]))
+        source = stack.enter_context(
+            live_source.live(
+                engine,
+                universe,
+                contracts,
+                resumed=kept is not None,
+                history=wanted.history,
+                keep=wanted.file.with_name("history-dbn"),
+                gateway=wanted.gateway,
+                bars=wanted.bars,
+                tell=wanted.tell,
+            )
+        )
+        journal = journal or stack.enter_context(SqliteJournal(wanted.file))
+        fresh = live_parts.engine_of(settings, contracts, roots, source.seams, universe)
+        return _trade(fresh, source, journal, settings, facts, wanted)
+
+
+def _trade(
+    engine: Engine,
+    source: Source,
+    journal: SqliteJournal,
+    settings: Settings,
+    facts: dict[str, Any],
+    wanted: _Wanted,
+) -> dict[str, Any]:
+    """Carry all symbols until something ends it, and tell what came of it."""
+    from adapters.paper_sink import PaperSink
+    from ibs_core.cli import live_parts
+    from ibs_core.live import Limits, Worker
+
+    live_parts.refuse_other_rule(journal, facts)
+    orders, waits = wanted.file.with_suffix(".orders.jsonl"), settings.live
+    worker = Worker(
+        engine,
+        feed=source.feed,
+        history=source.history,
+        journal=journal,
+        sink=PaperSink(orders, journal, source.clock, strategy="ibs"),
+        clock=source.clock,
+        limits=Limits(
+            waits.grace, waits.late, waits.stale, waits.entry_life, by_clock=source.by_clock
+        ),
+        tell=wanted.tell,
+        rolls=source.rolls,
+    )
+    try:
+        span = {"first_ns": source.first_ns, "start_ns": source.start_ns}
+        how = _carry(worker, engine, source, facts | span)
+    finally:
+        source.feed.stop()
+    telemetry = source.feed.telemetry()
     return {
         "how": how,
+        "fatal": how not in ("stopped", "ended", "replayed to the end"),
         "until": _stamp(worker.until_ns),
         "counts": worker.counts,
-        "journal": str(file),
+        "late_minutes": worker.counts["late"],
+        "reconnects": telemetry["reconnects"],
+        "feed": telemetry,
+        "journal": str(wanted.file),
         "orders": str(orders),
+        "parity": f"ibs parity --journal {wanted.file}",
+        **live_parts.summary_of(journal, engine, settings),
     }
 
 
-def _carry(
-    worker: Worker, facts: dict[str, Any], *, start_ns: int, done: Callable[[], bool]
-) -> str:
+def _carry(worker: Worker, engine: Engine, source: Source, facts: dict[str, Any]) -> str:
     """Run a worker until it is done, ended or told to stop."""
+    end_ns, status = source.end_ns, Status(engine, worker)
     with _stop_signals() as stopped:
-        worker.start(facts, first_ns=-(2**62), start_ns=start_ns)
-        how = worker.run(lambda: bool(stopped) or done())
+        worker.start(facts, first_ns=source.first_ns, start_ns=source.start_ns)
+
+        def ends() -> bool:
+            status.show()
+            return bool(stopped) or (end_ns is not None and worker.until_ns >= end_ns)
+
+        how = worker.run(ends)
+        status.clear()
         how = "replayed to the end" if how == "stopped" and not stopped else how
         worker.finish(how)
     return how
@@ -205,12 +334,15 @@ def _carry(
 
 @contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """Turn SIGINT and SIGTERM into a list that is no longer empty."""
+    """Turn SIGINT and SIGTERM into a list that is no longer empty; the second ends it at once."""
     seen: list[int] = []
-    kept = {
-        number: signal.signal(number, lambda number, _: seen.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
+
+    def heed(number: int, _frame: object) -> None:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+
+    kept = {number: signal.signal(number, heed) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield seen
     finally:

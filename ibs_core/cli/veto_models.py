@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ibs_core.explain import Explainer
     from ibs_core.universe import Model
 
-__all__ = ["MODELS", "explainer_of", "models_for"]
+__all__ = ["MODELS", "explainer_of", "folder_of_model", "models_for"]
 
 MODELS = Path("models")
 """Where the versions of each symbol stand, one promoted."""
@@ -59,7 +59,7 @@ def explainer_of(root: str, settings: Settings) -> Explainer:
     from ibs_core.bundle import load_bundle
     from ibs_core.explain import Explainer
 
-    return Explainer(load_bundle(_folder(root, settings)).model)
+    return Explainer(load_bundle(folder_of_model(root, settings)).model)
 
 
 def _open(root: str, settings: Settings, contracts: ContractMap) -> Model:
@@ -67,7 +67,7 @@ def _open(root: str, settings: Settings, contracts: ContractMap) -> Model:
     from ibs_core.bundle import load_bundle
     from ibs_core.universe import Model
 
-    bundle = load_bundle(_folder(root, settings))
+    bundle = load_bundle(folder_of_model(root, settings))
     card = bundle.card
     faults: list[IbsError] = verify(bundle, contracts)
     if faults:
@@ -78,7 +78,23 @@ def _open(root: str, settings: Settings, contracts: ContractMap) -> Model:
     return Model(card.version, card.features, card.threshold, open_scorer(bundle), seen, notes)
 
 
-def _folder(root: str, settings: Settings) -> Path:
+def folder_of_model(root: str, settings: Settings) -> Path:
+    """Find the bundle of a root.
+
+    Parameters
+    ----------
+    root : str
+    settings : Settings
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ConfigError
+        No version is promoted.
+    """
     from ibs_core.bundle import promoted
 
     if settings.model.bundle is not None:

@@ -1,0 +1,374 @@
+"""Where a live worker's minutes come from: Databento, or a gateway that speaks as it does."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from ibs_core.bars import MINUTE_NS
+from ibs_core.errors import DataError, EnvironmentFault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from ibs_core.bars import Ints
+    from ibs_core.contracts import ContractMap
+    from ibs_core.engine import Engine
+    from ibs_core.market_data import HeldBars
+    from ibs_core.ports import BarFeed, Clock, History
+    from ibs_core.universe import Universe
+
+__all__ = [
+    "KEY",
+    "Held",
+    "Source",
+    "feed_of",
+    "key_of_environment",
+    "live",
+    "refuse_absent",
+    "whole_span",
+]
+
+KEY: Final = "DATABENTO_API_KEY"
+_REPLAY_KEY: Final = (
+    "db-replay-0000000000000000000000"  # of our own gateway only, which asks for one
+)
+_REACH_NS: Final = (24 * 60 - 5) * MINUTE_NS
+"""How far back the vendor's live service replays."""
+_STALE_NS: Final = 240 * MINUTE_NS
+"""Open-market time without a minute at the end of a root's history from which on it counts as cut."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """What a worker trades on.
+
+    Attributes
+    ----------
+    feed : BarFeed
+    clock : Clock
+    history : History
+    by_clock : bool
+        Minutes end by the clock too, where the feed is silent.
+    first_ns, start_ns : int, UTC ns
+        A new journal observes history in [first, start).
+    end_ns : int or None, UTC ns
+        A replay is over when every slice up to here is decided.
+    seams : Mapping of str to (n_seams,) int64, UTC ns
+        Rolls that are known beforehand.
+    rolls : callable
+        Given market time, returns the rolls that became known.
+    """
+
+    feed: BarFeed
+    clock: Clock
+    history: History
+    by_clock: bool
+    first_ns: int
+    start_ns: int
+    end_ns: int | None
+    seams: Mapping[str, Ints]
+    rolls: Callable[[int], Sequence[tuple[str, int]]] = lambda _now_ns: ()
+
+
+def key_of_environment() -> str:
+    """Return the key of the vendor's account.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    EnvironmentFault
+        There is none.
+    """
+    key = os.environ.get(KEY, "").strip()
+    if not key:
+        raise EnvironmentFault(
+            "no Databento API key",
+            expected=f"the environment variable {KEY}",
+            found="nothing",
+            remedy="set it, or give --replay PATH to trade a file as if it were live",
+        )
+    return key
+
+
+@contextmanager
+def live(
+    engine: Engine,
+    universe: Universe,
+    contracts: ContractMap,
+    *,
+    resumed: bool,
+    history: Sequence[Path],
+    keep: Path,
+    gateway: tuple[str, int] | None,
+    bars: str,
+    tell: Callable[[str], None],
+) -> Iterator[Source]:
+    """Connect to Databento, or to a gateway that speaks as Databento does.
+
+    Parameters
+    ----------
+    engine : Engine
+        Where the journal's last state left it, if it is resumed.
+    universe : Universe
+        Of the engine.
+    contracts : ContractMap
+    resumed : bool
+        The journal has a state: there is nothing to warm up.
+    history : sequence of Path
+        Files of the past; none: the vendor's historical service.
+    keep : Path
+        Folder for the vendor's answers.
+    gateway : tuple of (str, int), optional
+        Its rolls are those of `history`: no other service is asked.
+    bars : {"ohlcv-1m", "trades"}
+    tell : callable
+        Called with a line for people.
+
+    Yields
+    ------
+    Source
+
+    Raises
+    ------
+    ConfigError, DataError, EnvironmentFault
+    """
+    from adapters.databento_history import (
+        DatabentoHistory,
+        DatabentoVendor,
+        LocalHistory,
+        front_days,
+    )
+    from adapters.system_clock import SystemClock
+    from ibs_core.roll_table import RollTable, RollWatch
+    from ibs_core.warm_up import first_needed_ns
+
+    key, clock = key_of_environment(), SystemClock()
+    now_ns = clock.now_ns() // MINUTE_NS * MINUTE_NS
+    vendor = None if gateway else DatabentoVendor(key)
+    past: History = (
+        LocalHistory(history, contracts) if history else DatabentoHistory(vendor, contracts, keep)  # type: ignore[arg-type]  # no gateway without files
+    )
+    reads = engine.reads
+    if resumed:
+        first_ns, start_ns = 0, engine.until_ns
+        table = RollTable({root: [(start_ns, engine.instrument(root))] for root in reads})
+        loaded = past
+    else:
+        start_ns = _history_end(past, vendor, contracts, reads, now_ns)
+        first_ns = first_needed_ns(engine.symbols, universe, start_ns)
+        tell(f"history from {_stamp(first_ns)} to {_stamp(start_ns)}")
+        held = past.minutes(reads, first_ns, start_ns)
+        refuse_absent(held, reads, "history")
+        _refuse_holes(held, contracts, reads, start_ns, now_ns)
+        table = RollTable.of_bars(held, reads)
+        loaded = Held(held, past, start_ns)
+    seams = {} if resumed else table.seams()
+    if vendor is None:  # the gateway's day is in the files, too
+        every = RollTable.of_bars(past.minutes(reads, -(2**62), 2**62), reads)
+        yield Source(
+            feed_of(contracts, reads, key, clock, every.active, gateway=gateway, bars=bars),
+            clock,
+            loaded,
+            by_clock=True,
+            first_ns=first_ns,
+            start_ns=start_ns,
+            end_ns=None,
+            seams=every.seams(),
+        )
+        return
+    watch = RollWatch(
+        table,
+        contracts,
+        reads,
+        lambda first, last: front_days(vendor, contracts, reads, first, last),
+        tell,
+    )
+    try:
+        watch.start(start_ns, now_ns)
+        yield Source(
+            feed_of(contracts, reads, key, clock, table.active, bars=bars),
+            clock,
+            loaded,
+            by_clock=True,
+            first_ns=first_ns,
+            start_ns=start_ns,
+            end_ns=None,
+            seams=seams,
+            rolls=watch.learn,
+        )
+    finally:
+        watch.stop()
+
+
+def feed_of(
+    contracts: ContractMap,
+    roots: Sequence[str],
+    key: str,
+    clock: Clock,
+    active: Callable[[str, int], str],
+    *,
+    bars: str,
+    gateway: tuple[str, int] | None = None,
+    known_until_ns: int = 0,
+) -> BarFeed:
+    """Make a feed of the vendor's live protocol.
+
+    Parameters
+    ----------
+    contracts : ContractMap
+    roots : sequence of str
+    key : str
+    clock : Clock
+    active : callable
+        Root and UTC ns to the contract in force.
+    bars : {"ohlcv-1m", "trades"}
+    gateway : tuple of (str, int), optional
+    known_until_ns : int, UTC ns
+        Until here `active` knows every roll.
+
+    Returns
+    -------
+    BarFeed
+    """
+    from adapters.databento_live import DatabentoFeed
+
+    return DatabentoFeed(
+        contracts=contracts,
+        roots=roots,
+        key=key,
+        clock=clock,
+        active=active,
+        known_until_ns=known_until_ns,
+        gateway=gateway,
+        bars="trades" if bars == "trades" else "ohlcv-1m",
+        cross_check=bars == "trades",
+    )
+
+
+class Held:
+    """Minutes that were read already, and whoever is asked for later ones; a `History`.
+
+    Parameters
+    ----------
+    held : HeldBars
+    later : History or None
+    until_ns : int, UTC ns
+        From here on `later` is asked.
+    """
+
+    def __init__(self, held: HeldBars, later: History | None, until_ns: int) -> None:
+        self._held, self._later, self._until_ns = held, later, until_ns
+
+    def minutes(self, roots: Sequence[str], first_ns: int, until_ns: int) -> HeldBars:
+        """As `History` says.
+
+        Parameters
+        ----------
+        roots : sequence of str
+        first_ns, until_ns : int, UTC ns
+
+        Returns
+        -------
+        HeldBars
+        """
+        if self._later is not None and until_ns > self._until_ns:
+            return self._later.minutes(roots, first_ns, until_ns)
+        return self._held.between(first_ns, until_ns)
+
+
+def _history_end(
+    past: History, vendor: Any, contracts: ContractMap, reads: Sequence[str], now_ns: int
+) -> int:
+    """Return the instant from which on the live service must bring the minutes."""
+    from adapters.databento_history import DatabentoHistory
+
+    if isinstance(past, DatabentoHistory):
+        ends = [vendor.available(contracts.get(root).dataset, "ohlcv-1m")[1] for root in reads]
+        return min(min(ends) // MINUTE_NS * MINUTE_NS, now_ns)
+    held = past.minutes(reads, -(2**62), now_ns)
+    refuse_absent(held, reads, "history")
+    return whole_span(held, reads)[1]
+
+
+def whole_span(held: HeldBars, roots: Sequence[str]) -> tuple[int, int]:
+    """Return the first minute's open and the last one's end, of all roots.
+
+    Parameters
+    ----------
+    held : HeldBars
+    roots : sequence of str
+
+    Returns
+    -------
+    (int, int), UTC ns
+    """
+    runs = [run for root in roots for run in held.load(root)[0]]
+    first_ns = min(int(run.ts_ns[0]) for run in runs)
+    return first_ns, max(int(run.ts_ns[-1]) for run in runs) + MINUTE_NS
+
+
+def refuse_absent(held: HeldBars, roots: Sequence[str], what: str) -> None:
+    """Refuse bars that lack a root.
+
+    Parameters
+    ----------
+    held : HeldBars
+    roots : sequence of str
+    what : str
+        The bars, for people.
+
+    Raises
+    ------
+    DataError
+    """
+    absent = [root for root in roots if root not in (*held.roots, *held.feeds)]
+    if absent:
+        raise DataError(
+            f"no minutes of {', '.join(absent)} in {what}",
+            expected=f"bars of {', '.join(roots)}",
+            found=", ".join((*held.roots, *held.feeds)) or "none",
+            remedy="give files that hold them, or name the others with --symbols",
+        )
+
+
+def _refuse_holes(
+    held: HeldBars, contracts: ContractMap, roots: Sequence[str], start_ns: int, now_ns: int
+) -> None:
+    """Refuse history that ends before the live service can go on."""
+    from ibs_core.sessions import load_sessions, open_market_ns
+
+    for root in roots:
+        last = held.load(root)[0][-1]
+        ends_ns = int(last.ts_ns[-1]) + MINUTE_NS
+        sessions = load_sessions(contracts.get(root).session, ends_ns, max(now_ns, start_ns))
+        instants = np.array([ends_ns, start_ns, max(now_ns - _REACH_NS, start_ns)], np.int64)
+        own, common, reach = open_market_ns(sessions, instants).tolist()
+        if common - own > _STALE_NS or reach > common:
+            raise DataError(
+                f"history of {root} ends at {_stamp(ends_ns)}",
+                expected="to reach into the last day, which the live service replays",
+                found="open market without minutes after it",
+                remedy="give later files with --history",
+            )
+        if last.instrument == root:
+            raise DataError(
+                f"history of {root} does not name its contract",
+                expected="symbols such as ESZ25",
+                found=root,
+                remedy="give files with contracts, such as `ibs data fetch` writes",
+            )
+
+
+def _stamp(ns: int) -> str:
+    from ibs_core.market_data.runs import stamp
+
+    return stamp(ns)
