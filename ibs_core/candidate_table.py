@@ -59,7 +59,7 @@ def candidates(
     polars.DataFrame
         One a symbol, by decision: ``time`` of the decision, ``session`` (its trade date), the columns of a
         trade from ``symbol`` to ``ibs_exit``, ``label`` (1 when ``net_usd`` > 0), then the features, null where
-        missing. Candidates whose entry lapsed, or whose trade the data do not end, are left out.
+        missing or where their windows are not full: a veto that reads them is not asked then. Candidates whose entry lapsed, or whose trade the data do not end, are left out.
 
     Raises
     ------
@@ -68,7 +68,9 @@ def candidates(
     alone = settings.model_copy(update={"risk": Risk()})
     traded = trade(source, alone, contracts, roots=roots, progress=progress)
     symbols = [symbol.root for symbol in traded.symbols]
-    tables = tabulate(source, alone, contracts, roots=symbols, names=names, progress=progress)
+    tables = tabulate(
+        *(source, alone, contracts), roots=symbols, names=names, only_full=True, progress=progress
+    )
     for i, table in enumerate(tables):
         places = np.flatnonzero(traded.signals[i]["gate"] == signals.CANDIDATE)
         ended, trades = follow(traded, i, places)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from ibs_core.bars import Floats
     from ibs_core.catalogue import Feature
     from ibs_core.config import Settings
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from ibs_core.market_data import MinuteSource
     from ibs_core.series import Series
     from ibs_core.universe import Instrument
+    from ibs_core.wiring import Wiring
 
 __all__ = ["FeatureTable", "evaluate", "served", "tabulate"]
 
@@ -112,6 +115,7 @@ def tabulate(
     *,
     roots: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
+    only_full: bool = False,
     progress: Callable[[str, int], None] | None = None,
 ) -> Iterator[FeatureTable]:
     """Compute features of every closed signal bar.
@@ -126,6 +130,8 @@ def tabulate(
         Default: all that the data hold.
     names : sequence of str, optional
         Canonical names; default: all that the data can serve.
+    only_full : bool
+        Leave out values of windows that are not full yet: a rule that reads the feature still warms up then.
     progress : callable, optional
         Called with a root and the number of its minutes just read.
 
@@ -149,7 +155,8 @@ def tabulate(
             found=f"{', '.join(idle)} with bars of {', '.join((*source.roots, *source.feeds))}",
             remedy="add the bars that they read, or leave them out",
         )
-    yield from evaluate(source, settings, contracts, features, roots=roots, progress=progress)
+    given = (source, settings, contracts, features)
+    yield from evaluate(*given, roots=roots, only_full=only_full, progress=progress)
 
 
 def evaluate(
@@ -159,6 +166,7 @@ def evaluate(
     features: Sequence[Feature],
     *,
     roots: Sequence[str] | None = None,
+    only_full: bool = False,
     progress: Callable[[str, int], None] | None = None,
 ) -> Iterator[FeatureTable]:
     """Compute given features, in the catalogue or not, of every closed signal bar.
@@ -170,6 +178,7 @@ def evaluate(
     contracts : ContractMap
     features : sequence of Feature
     roots : sequence of str, optional
+    only_full : bool
     progress : callable, optional
 
     Yields
@@ -184,6 +193,7 @@ def evaluate(
             TIMEFRAMES_NS[settings.strategy_of(root).signal_bar],
             features,
             present,
+            only_full=only_full,
         )
         for root in roots or source.roots
     ]
@@ -257,13 +267,24 @@ class _Plan:
     """
 
     def __init__(
-        self, contract: Contract, tf_ns: int, features: Sequence[Feature], present: frozenset[str]
+        self,
+        contract: Contract,
+        tf_ns: int,
+        features: Sequence[Feature],
+        present: frozenset[str],
+        *,
+        only_full: bool,
     ) -> None:
         pair = {"pair"} if contract.pair in present else set()
         can = [feeds_of_node(each.node) <= present | pair for each in features]
         self.names = tuple(each.name for each in features)
         self.columns = np.flatnonzero(can)
         self.wiring = wire(each.node for each, serves in zip(features, can, strict=True) if serves)
+        self._alone = (
+            [wire([each.node]) for each, serves in zip(features, can, strict=True) if serves]
+            if only_full
+            else []
+        )
         self.own = Key(contract.root, tf_ns)
         self.keys = {"own": self.own} | keys_of(self.wiring, contract, tf_ns)
 
@@ -287,9 +308,22 @@ class _Plan:
             beside.day_pair,
             found,
         )
+        for k, wiring in enumerate(self._alone):
+            found[_warms_up(wiring, own, others, self.own.tf_ns), k] = np.nan
         rows = np.full((len(own.bars), len(self.names)), np.nan)
         rows[:, self.columns] = found
         return FeatureTable(self.own.root, series[self.own], instrument, self.names, rows)
+
+
+def _warms_up(
+    wiring: Wiring, own: Feed, others: Mapping[str, Feed], tf_ns: int
+) -> NDArray[np.bool_]:
+    """Tell at which bars a window of a feature is not full yet."""
+    n_days = np.searchsorted(own.ends["day"], own.ends["bar"], side="right")
+    early = (np.arange(len(own.bars)) + 1 < wiring.full_bars) | (n_days < wiring.full_days)
+    if wiring.feeds:
+        early |= lay_beside(wiring, own, others, tf_ns).cold == 1
+    return early
 
 
 def _lookups(plans: Sequence[_Plan], key: Key) -> list[Lookup]:

@@ -149,7 +149,7 @@ def test_training_writes_a_bundle_that_says_where_it_comes_from(made, ibs):
     facts = json.loads(shown.out)
     assert shown.code == 0
     assert facts["version"] == card.version == folder.name
-    assert len(facts["guardrails"]) == 6
+    assert len(facts["guardrails"]) == 7
     assert "Conditions of promotion" in ibs("show", folder).out
 
 

@@ -28,6 +28,7 @@ from ibs_core.candidate_table import candidates
 from ibs_core.cli.veto_models import models_for
 from ibs_core.config import load_settings
 from ibs_core.errors import ConfigError, DataError
+from ibs_core.feature_table import tabulate
 from ibs_core.market_data import open_bars
 from ibs_core.portfolio import ENTRY
 from ibs_core.research.export import export_forest
@@ -44,7 +45,7 @@ from ibs_core.training.selection import rank
 from ibs_core.universe import Model
 
 STRATEGY = "strategy: {entry: {windows: [], ibs: [0.0, 0.5], pivots: none}}\n"
-FEATURES = ["bar_rsi5", "bar_ret1_pct", "bar_ibs_rank", "day_ibs"]
+FEATURES = ["bar_rsi5", "bar_ret1_pct", "bar_vol_z", "day_ibs"]
 NEW_YEAR = datetime.fromisoformat("2023-01-02T00:00:00+00:00")
 PLANTED = 3
 
@@ -113,7 +114,7 @@ def test_t01_a_row_is_that_of_the_decision_and_the_one_that_serving_scores(bars,
 
     scorer = Remembers()
     shadow = settings.model_copy(
-        update={"model": load_settings(overrides={"model": {"mode": "shadow"}}).model}
+        update={"model": load_settings(overrides={"model": {"mode": "veto"}}).model}
     )
     model = Model("v1", tuple(FEATURES), 0.5, scorer, (0, 1))
     source = open_bars([bars / "ES.parquet"], CONTRACTS)
@@ -409,7 +410,7 @@ def test_t17_ranks_go_on_over_the_edges_of_files_and_no_trade_is_cut_there(
 
     def table(*paths):
         source = open_bars(list(paths), CONTRACTS)
-        (found,) = candidates(source, overnight, CONTRACTS, names=["bar_ibs_rank", "day_ibs"])
+        (found,) = candidates(source, overnight, CONTRACTS, names=["bar_rsi5", "day_ibs"])
         return found
 
     whole = table(bars / "ES.parquet")
@@ -419,11 +420,16 @@ def test_t17_ranks_go_on_over_the_edges_of_files_and_no_trade_is_cut_there(
     frame.filter(pl.col("ts_event") < NEW_YEAR).write_parquet(parts[0])
     frame.filter(pl.col("ts_event") >= NEW_YEAR).write_parquet(parts[1])
     assert table(*parts).equals(whole)
-    after = pl.col("time").is_between(NEW_YEAR, NEW_YEAR + timedelta(days=7))
-    ranks = whole.filter(after)["bar_ibs_rank"]
-    assert ranks.null_count() == 0
-    alone = table(parts[1]).filter(after)["bar_ibs_rank"]
-    assert alone.null_count() == len(alone) == len(ranks)  # no year ranks among itself
+
+    def ranks(*paths):
+        source = open_bars(list(paths), CONTRACTS)
+        (found,) = tabulate(source, overnight, CONTRACTS, names=["bar_ibs_rank"])
+        week = pl.col("known_at").is_between(NEW_YEAR, NEW_YEAR + timedelta(days=7))
+        return found.frame().filter(week)["bar_ibs_rank"]
+
+    assert ranks(*parts).equals(ranks(bars / "ES.parquet"))
+    assert ranks(*parts).null_count() == 0
+    assert ranks(parts[1]).null_count() == len(ranks(parts[1]))  # no year ranks among itself
 
 
 def test_t18_one_table_of_costs_for_training_and_trading(bars, tables, settings):

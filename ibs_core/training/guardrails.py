@@ -17,6 +17,7 @@ _AT_LEAST: Final = (
     ("trades", ("out_of_sample", "trades"), 500.0),
     ("positive eras of five", ("out_of_sample", "eras_positive"), 4.0),
     ("deflated Sharpe ratio", ("luck", "dsr"), 0.95),
+    ("holdout: how sure it is that the vetoes helped", ("holdout", "sure_to_help"), 0.9),
 )
 _ABOVE: Final = (("profit factor after costs", ("out_of_sample", "profit_factor"), 1.0),)
 _AGAINST_BASE: Final = (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ibs_core.report.bootstrap import block_sessions, resampled_sums
 from ibs_core.report.significance import deflated_sharpe, moments, probabilistic_sharpe
 from ibs_core.research.overfitting import overfitting
 from ibs_core.research.trial_ledger import Selection
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
     from ibs_core.research.trial_ledger import TrialLedger
     from ibs_core.training.sample import Sample
 
-__all__ = ["N_ERAS", "luck", "measure", "middle_path"]
+__all__ = ["N_ERAS", "luck", "measure", "middle_path", "sure_to_help"]
 
 N_ERAS: Final = 5
 _N_BLOCKS: Final = 10
 """Of the symmetric cross-validation: 252 halves."""
 _SESSIONS_A_YEAR: Final = 252
+_N_RESAMPLES: Final = 2_000
+_N_SESSIONS_MIN: Final = 20
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -61,6 +64,33 @@ def measure(sample: Sample, selected: Mask) -> dict[str, Any]:
         "eras_net_usd": eras,
         "eras_positive": sum(era > 0 for era in eras),
     }
+
+
+def sure_to_help(sample: Sample, selected: Mask, *, seed: int) -> float | None:
+    """Tell how sure it is that leaving out the others earned more than taking all.
+
+    Parameters
+    ----------
+    sample : Sample
+    selected : (n_rows,) bool
+    seed : int
+
+    Returns
+    -------
+    float or None
+        Share of resamples of the sessions (stationary bootstrap) in which what was left out lost money. None
+        where nothing was left out, or there are fewer sessions than `_N_SESSIONS_MIN`.
+    """
+    left_out = sample.returns(~selected)[sample.judged()]
+    if selected.all() or len(left_out) < _N_SESSIONS_MIN:
+        return None
+    sums = resampled_sums(
+        left_out[:, None],
+        n_resamples=_N_RESAMPLES,
+        mean_block=block_sessions(len(left_out)),
+        seed=seed,
+    )
+    return float((sums < 0).mean())
 
 
 def middle_path(sample: Sample, paths: Mask) -> tuple[int, list[float | None]]:

@@ -23,7 +23,7 @@ from ibs_core.research.purging import combinatorial, first_of_last, groups_of, h
 from ibs_core.research.stitching import stitch
 from ibs_core.training.dataset import feature_digest
 from ibs_core.training.forests import complete, grow, out_of_fold, usable_splits
-from ibs_core.training.judgement import luck, measure, middle_path
+from ibs_core.training.judgement import luck, measure, middle_path, sure_to_help
 from ibs_core.training.nested import search_all
 from ibs_core.training.parts import parts_of
 from ibs_core.training.sample import choose_threshold
@@ -161,7 +161,7 @@ def train(
     metrics = _judge(past, parts, searched, workshop, dataset) | {
         "dropped_splits": [*parts.dropped, *_notes(searched)],
         "export_max_difference": max_difference(chosen.forest, scorer, fitted),
-        "holdout": _look_at(future, scorer, chosen),
+        "holdout": _look_at(future, scorer, chosen, plan.seed),
         "plan": _plain(plan),
         "search_sharpe_per_session": best.sharpe,
         "threshold_re_estimated": chosen.threshold_re_estimated,
@@ -309,7 +309,7 @@ def _walk_forward(
     }
 
 
-def _look_at(future: Sample, scorer: Scorer, chosen: _Final) -> dict[str, Any]:
+def _look_at(future: Sample, scorer: Scorer, chosen: _Final, seed: int) -> dict[str, Any]:
     """Score the holdout, once, with the file that trades."""
     rows = complete(future, chosen.columns)
     selected = np.zeros(len(future), np.bool_)
@@ -319,6 +319,7 @@ def _look_at(future: Sample, scorer: Scorer, chosen: _Final) -> dict[str, Any]:
     return {
         "base": measure(future, everything),
         "filtered": measure(future, selected),
+        "sure_to_help": sure_to_help(future, selected, seed=seed),
         "missing_a_feature": len(future) - len(rows),
         "first_session": str(future.dates[future.labels.session.min()].astype("datetime64[D]")),
     }
