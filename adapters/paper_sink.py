@@ -10,89 +10,23 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ibs_core.errors import DataError, EnvironmentFault
+from ibs_core.payload import body_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from ibs_core.contracts import ContractMap
     from ibs_core.ports import Clock, Journal, Order
 
-__all__ = ["PaperSink", "payload_of"]
+__all__ = ["PaperSink"]
 
-_TICKER: Final = re.compile(r"[A-Z0-9]+[FGHJKMNQUVXZ]20\d\d", re.ASCII)
 _BEGIN: Final = b'{"ticker": "'
 """Of every line, so that the end of another program's file is never taken for a line cut short."""
-
-
-def payload_of(order: Order, strategy: str) -> dict[str, Any]:
-    """Spell an order as TradersPost reads it.
-
-    Parameters
-    ----------
-    order : Order
-    strategy : str
-        Name of it, for the record.
-
-    Returns
-    -------
-    dict of str to Any
-        JSON values. An exit names no quantity: it closes whatever is open.
-
-    Raises
-    ------
-    DataError
-        The contract has no year of four digits, or an entry buys nothing.
-    """
-    if not _TICKER.fullmatch(order.instrument):
-        raise DataError(
-            f"contract of order {order.order_id}",
-            expected="a spelling as MESZ2025",
-            found=repr(order.instrument),
-        )
-    if order.action == "entry" and order.quantity < 1:
-        raise DataError(
-            f"quantity of order {order.order_id}", expected="at least 1", found=str(order.quantity)
-        )
-    payload: dict[str, Any] = {"ticker": order.instrument}
-    if order.action == "entry":
-        payload |= {
-            "action": "buy",
-            "orderType": "market",
-            "quantityType": "fixed_quantity",
-            "quantity": order.quantity,
-            "signalPrice": order.price,
-        }
-        if order.stop is not None:
-            payload["stopLoss"] = {"type": "stop", "stopPrice": order.stop}
-        if order.target is not None:
-            payload["takeProfit"] = {"limitPrice": order.target}
-    elif order.action == "exit":
-        payload |= {
-            "action": "exit",
-            "orderType": "market",
-            "cancel": True,
-            "ignoreTradingWindows": True,
-            "signalPrice": order.price,
-        }
-    else:
-        payload["action"] = "cancel"
-    told = {
-        "reason": order.reason,
-        "score": order.score,
-        "threshold": order.threshold,
-        "model": order.model,
-    }
-    return payload | {
-        "time": _spelt(order.decided_ns),
-        "extras": {"cid": order.order_id, "strategy": strategy, "v": 1}
-        | {name: value for name, value in told.items() if value not in (None, "")},
-    }
 
 
 class PaperSink:
@@ -110,6 +44,8 @@ class PaperSink:
     clock : Clock
     strategy : str
         Name of it, for the record.
+    contracts : ContractMap, optional
+        See `payload_of`.
 
     Raises
     ------
@@ -119,11 +55,20 @@ class PaperSink:
         It holds something else than orders.
     """
 
-    def __init__(self, path: Path, journal: Journal, clock: Clock, *, strategy: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        journal: Journal,
+        clock: Clock,
+        *,
+        strategy: str,
+        contracts: ContractMap | None = None,
+    ) -> None:
         self.path = path
         self._journal = journal
         self._clock = clock
         self._strategy = strategy
+        self._contracts = contracts
         with self._faults():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
@@ -154,7 +99,7 @@ class PaperSink:
             See `payload_of`; or the journal does not let an order be ACKED.
         """
         fresh = {
-            order.order_id: json.dumps(payload_of(order, self._strategy), allow_nan=False)
+            order.order_id: body_of(order, self._strategy, self._contracts)
             for order in orders
             if order.order_id not in self._written
         }
@@ -241,10 +186,3 @@ class PaperSink:
                 found=error.strerror or str(error),
                 remedy="check the path, its permissions and the free space",
             ) from error
-
-
-def _spelt(time_ns: int) -> str:
-    """Spell an instant as 2026-11-20T14:30:00.123+00:00; what is below a millisecond is left out."""
-    seconds, rest = divmod(time_ns, 10**9)
-    time = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
-    return time.isoformat(timespec="milliseconds")

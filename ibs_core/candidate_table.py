@@ -45,7 +45,8 @@ def candidates(
     ----------
     source : MinuteSource
     settings : Settings
-        Its limits over symbols do not count: each candidate is followed alone.
+        Its limits over symbols do not count: each candidate is followed alone. No model is asked, whatever
+        the mode.
     contracts : ContractMap
     roots : sequence of str, optional
         Default: those of the settings, else all that the data hold.
@@ -65,7 +66,7 @@ def candidates(
     ------
     ConfigError, DataError, EnvironmentFault
     """
-    alone = settings.model_copy(update={"risk": Risk()})
+    alone = settings.in_mode("off").model_copy(update={"risk": Risk()})
     traded = trade(source, alone, contracts, roots=roots, progress=progress)
     symbols = [symbol.root for symbol in traded.symbols]
     tables = tabulate(

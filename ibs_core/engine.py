@@ -6,6 +6,7 @@ with the same compiled functions; how the minutes were cut into calls changes no
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,9 +14,11 @@ import numpy as np
 from ibs_core import portfolio, positions, replay
 from ibs_core.advance import Advance, ends_of
 from ibs_core.bars import NEVER, joined
-from ibs_core.lane import Lane, Stream
+from ibs_core.lane import Lane
+from ibs_core.newest import Newest, Reader
 from ibs_core.parameters import make_risk
-from ibs_core.reading import Key, feeds_of, keys_of
+from ibs_core.reading import keys_of
+from ibs_core.stream import Stream, key_of, streams_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -57,11 +60,12 @@ class Engine:
     ) -> None:
         self.symbols: list[Symbol] = [universe.get(root) for root in roots]
         self._seams = dict(seams)
-        self._streams = _streams(self.symbols, universe)
-        self._lanes = [
-            Lane(each, self._streams[Key(each.root, each.rule.tf_ns)], self._seams_of(each.root))
-            for each in self.symbols
-        ]
+        self._streams = streams_of(self.symbols, universe)
+        self._by_root: dict[str, list[Stream]] = {}
+        for key, stream in self._streams.items():
+            self._by_root.setdefault(key.root, []).append(stream)
+        self._newest = Newest({key: stream.tail for key, stream in self._streams.items()})
+        self._lanes = {key_of(each): self._lane(each) for each in self.symbols}
         self._params = joined([each.params for each in self.symbols])
         self._risk = make_risk(settings.risk, veto=settings.model.mode == "veto")
         self._sessions = joined([each.session_table for each in self.symbols])
@@ -72,8 +76,8 @@ class Engine:
         self._feeds["session"] = stops - [len(each.session_table) for each in self.symbols]
         self._feeds["session_stop"] = stops
         self.until_ns = 0
-        self._waiting: dict[str, list[Minute]] = {}
         self._next_ns = 0
+        self._protects = [each.strategy.exits.protective is not None for each in self.symbols]
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -156,10 +160,11 @@ class Engine:
         seam_ns : int, UTC ns
             After every minute given so far.
         """
-        self._seams[root] = np.append(self._seams_of(root), seam_ns)
-        for lane in self._lanes:
+        self._seams[root] = np.unique(np.append(self._seams_of(root), seam_ns))
+        for lane in self._lanes.values():
             if lane.symbol.root == root:
                 lane.roll_at(self._seams[root])
+        self._next_ns = 0  # it may cut a bar in progress
 
     def accepts(self, minute: Minute) -> str:
         """Tell why a minute cannot be taken.
@@ -175,10 +180,7 @@ class Engine:
         """
         if minute.ts_ns < self.until_ns:
             return "late"
-        waiting = self._waiting.get(minute.root)
-        if waiting and minute.ts_ns <= waiting[-1].ts_ns:
-            return "not after the last"
-        mine = [stream for key, stream in self._streams.items() if key.root == minute.root]
+        mine = self._by_root.get(minute.root)
         return mine[0].refusal(minute) if mine else "not read"
 
     def warm(self, source: MinuteSource, until_ns: int) -> None:
@@ -197,11 +199,10 @@ class Engine:
         for root in self.reads:
             if root in (*source.roots, *source.feeds):
                 runs, _ = source.load(root)
-                for key, stream in self._streams.items():
-                    if key.root == root:
-                        stream.take(runs)
+                for stream in self._by_root[root]:
+                    stream.take(runs)
         self._observe(until_ns)
-        for feed, lane in zip(self._feeds, self._lanes, strict=True):
+        for feed, lane in zip(self._feeds, self._lanes.values(), strict=True):
             # What opened before is not filled by a minute of the past.
             feed["opened"] = feed["crossed"] = int(lane.forget())
         self.until_ns = until_ns
@@ -225,7 +226,8 @@ class Engine:
         Advance
         """
         for minute in minutes:
-            self._waiting.setdefault(minute.root, []).append(minute)
+            for stream in self._by_root[minute.root]:
+                stream.hold(minute)
         self.until_ns = until_ns
         if not len(inputs) and self._nothing_happens(until_ns):
             return Advance(until_ns, {}, {}, {}, _NO_DECISIONS, _NO_TRADES, {}, [])
@@ -233,8 +235,10 @@ class Engine:
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return everything that it remembers, by name: the same bytes for the same past."""
-        if self._waiting:
-            self._work(NOTHING_TOLD)
+        if any(stream.waits for stream in self._streams.values()):
+            done = self._work(NOTHING_TOLD)
+            assert not done.is_slice, "minutes waited though something happened"
+        self._newest.forget((lane.asked for lane in self._lanes.values()), at_least=0)
         own: dict[str, NDArray[Any]] = {
             "book": self.book,
             "desk": self._desk,
@@ -244,7 +248,7 @@ class Engine:
         }
         for key, stream in self._streams.items():
             own |= {f"stream/{key.root}/{key.tf_ns}/{k}": v for k, v in stream.state().items()}
-        for lane in self._lanes:
+        for lane in self._lanes.values():
             own |= {f"lane/{lane.symbol.root}/{k}": v for k, v in lane.state().items()}
         return own
 
@@ -260,7 +264,8 @@ class Engine:
         self._seams = _under(state, "seams/")
         for key, stream in self._streams.items():
             stream.restore(_under(state, f"stream/{key.root}/{key.tf_ns}/"))
-        for lane in self._lanes:
+            self._newest.note(key)
+        for lane in self._lanes.values():
             lane.roll_at(self._seams_of(lane.symbol.root))
             lane.restore(_under(state, f"lane/{lane.symbol.root}/"))
 
@@ -268,19 +273,15 @@ class Engine:
         """Tell whether the minutes that wait can wait on: no bar opens or ends, no order fills."""
         if until_ns >= self._next_ns:
             return False
-        for status, levels in zip(self.book["status"], self._protective(), strict=True):
+        for status, levels in zip(self.book["status"].tolist(), self._protects, strict=True):
             if status in (positions.ENTERING, positions.LEAVING) or (status and levels):
                 return False
-        return all(each.has_bar for key, each in self._streams.items() if key.root in self._waiting)
-
-    def _protective(self) -> list[bool]:
-        return [each.strategy.exits.protective is not None for each in self.symbols]
+        return all(each.has_bar or not each.waits for each in self._streams.values())
 
     def _work(self, inputs: Records) -> Advance:
         """Take the minutes that wait."""
-        for key, stream in self._streams.items():
-            stream.take_minutes(self._waiting.get(key.root, ()))
-        self._waiting = {}
+        for stream in self._streams.values():
+            stream.take_held()
         found = self._decide(self.until_ns, inputs, self._observe(self.until_ns))
         self._next_ns = min(
             min(each.ends_ns, self._next_seam(key.root, each))
@@ -294,29 +295,37 @@ class Engine:
             key: stream.close(until_ns, self._next_seam(key.root, stream))
             for key, stream in self._streams.items()
         }
-        if not any(any(counts) for counts in n_new.values()):
-            return {}
-        feeds = {key: stream.tail.feed() for key, stream in self._streams.items()}
+        grown = {key: counts for key, counts in n_new.items() if any(counts)}
+        for key in grown:
+            self._newest.note(key)
         fresh = {}
-        for lane in self._lanes:
-            key = Key(lane.symbol.root, lane.symbol.rule.tf_ns)
-            n_bars, n_days = n_new[key]
-            if n_bars or n_days:
-                others = feeds_of(lane.symbol, feeds)
-                found = lane.observe(feeds[key], others, n_bars=n_bars, n_days=n_days)
+        for key, lane in self._lanes.items():
+            if key in grown:
+                n_bars, n_days = grown[key]
+                found = lane.observe(n_bars, n_days)
                 if n_bars:
                     fresh[key.root] = found
-        asked_ns = min((lane.asked_ns for lane in self._lanes if lane.asked_ns), default=0)
-        for stream in self._streams.values():
-            stream.tail.forget(asked_ns)
+        if grown:
+            self._newest.forget(lane.asked for lane in self._lanes.values())
         return fresh
+
+    def _lane(self, symbol: Symbol) -> Lane:
+        key = key_of(symbol)
+        tf_ns = symbol.rule.tf_ns
+        others = keys_of(symbol.wiring, symbol.contract, tf_ns)
+        return Lane(
+            symbol,
+            self._streams[key],
+            self._seams_of(symbol.root),
+            lambda wiring: Reader(wiring, key, others, tf_ns, self._newest),
+        )
 
     def _seams_of(self, root: str) -> Ints:
         return self._seams.get(root, np.zeros(0, np.int64))
 
     def _next_seam(self, root: str, stream: Stream) -> int:
         seams = self._seams_of(root)
-        ahead = int(np.searchsorted(seams, stream.minute_ns, side="right"))
+        ahead = bisect_right(seams, stream.minute_ns)
         return int(seams[ahead]) if ahead < len(seams) else NEVER
 
     def _decide(
@@ -325,7 +334,7 @@ class Engine:
         inputs: Records,
         fresh: Mapping[str, tuple[Records, Records, NDArray[np.float64]]],
     ) -> Advance:
-        windows = [lane.window() for lane in self._lanes]
+        windows = [lane.window() for lane in self._lanes.values()]
         bar = path = 0
         for feed, window in zip(self._feeds, windows, strict=True):
             feed["bar"], feed["path"], feed["path_offset"] = bar, path, path
@@ -354,12 +363,12 @@ class Engine:
             n,
         )
         assert n[2] == len(inputs), "an input later than the minutes"
-        for lane, feed in zip(self._lanes, self._feeds, strict=True):
+        for lane, feed in zip(self._lanes.values(), self._feeds, strict=True):
             lane.settle(int(feed["path"] - feed["path_offset"]))
             # Places in this call's arrays are no part of what is remembered.
             feed["bar"] = feed["stop"] = feed["path"] = feed["path_offset"] = 0
         lapsed, filled = ends_of(
-            [lane.symbol.root for lane in self._lanes],
+            [each.root for each in self.symbols],
             decisions[: n[1]],
             trades[: n[0]],
             before,
@@ -375,20 +384,6 @@ class Engine:
             lapsed,
             filled,
         )
-
-
-def _streams(symbols: Sequence[Symbol], universe: Universe) -> dict[Key, Stream]:
-    """Make the bars of every symbol, and of what their features read, in one order."""
-    lookups: dict[Key, list[Any]] = {}
-    for each in symbols:
-        lookups.setdefault(Key(each.root, each.rule.tf_ns), [])
-        keys = keys_of(each.wiring, each.contract, each.rule.tf_ns)
-        for name, key in keys.items():
-            lookups.setdefault(key, []).extend(each.wiring.lookups_of(name))
-    return {
-        key: Stream(universe.instrument(key.root), key.tf_ns, wanted)
-        for key, wanted in lookups.items()
-    }
 
 
 def _under(state: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:

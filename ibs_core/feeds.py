@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ibs_core.bars import Floats, Ints, Records
     from ibs_core.formulas import Node
 
-__all__ = ["Beside", "Feed", "lay_beside", "newest_bar", "newest_session"]
+__all__ = ["Beside", "Feed", "lay_beside", "newest_bar", "newest_of", "newest_session"]
 
 
 class Feed:
@@ -226,6 +226,31 @@ def lay_beside(
         seen = np.searchsorted(other.ends["day"], ends, side="right")
         cold |= seen + other.gone["day"] < wiring.pair_on["day"]
     return Beside(np.hstack(parts), day_pair, cold)
+
+
+def newest_of(
+    wiring: Wiring, own: Feed, others: Mapping[str, Feed], tf_ns: int, n_bars: int, n_days: int
+) -> Beside:
+    """Look up what a symbol's graph reads beside its newest bars.
+
+    Parameters
+    ----------
+    wiring : Wiring
+    own : Feed
+        With at least one bar and one session before the new ones, if there were any.
+    others : Mapping of str to Feed
+    tf_ns : int
+    n_bars, n_days : int
+        How many of the own are new.
+
+    Returns
+    -------
+    Beside
+        Of the new ones alone.
+    """
+    found = lay_beside(wiring, own, others, tf_ns)
+    first, first_day = len(own.bars) - n_bars, len(own.days) - n_days
+    return Beside(found.foreign[first:], found.day_pair[first_day:], found.cold[first:])
 
 
 def _taken(values: Floats, place: Ints) -> Floats:

@@ -7,15 +7,17 @@ each of the two changed. The same from files alone is the back-test itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import math
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ibs_core.backtest import trade
 from ibs_core.bars import EXIT_REASONS, NEVER, joined
 from ibs_core.engine import NOTHING_TOLD
-from ibs_core.market_data import HeldBars, MinuteRun
+from ibs_core.market_data import HeldBars
 from ibs_core.market_data.runs import PRICES, stamp
 from ibs_core.portfolio import (
     BLOCKS,
@@ -27,7 +29,8 @@ from ibs_core.portfolio import (
     LIVE_BLOCKS,
 )
 from ibs_core.positions import TRADE
-from ibs_core.recording import MINUTE, minutes_in
+from ibs_core.recording import minutes_in, minutes_of
+from ibs_core.stream import run_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,10 +39,11 @@ if TYPE_CHECKING:
     from ibs_core.config import Settings
     from ibs_core.contracts import ContractMap
     from ibs_core.engine import Engine
-    from ibs_core.ports import Stored
+    from ibs_core.market_data import MinuteRun
+    from ibs_core.ports import Minute, Stored
     from ibs_core.universe import Model
 
-__all__ = ["Hindsight", "Lived", "against_back_test", "against_history", "minutes_of"]
+__all__ = ["Hindsight", "Lived", "against_back_test", "against_history"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +54,8 @@ class Lived:
     ----------
     start_ns, end_ns : int, UTC ns
         Minutes that open in [start, end).
-    minutes : (n_minutes,) MINUTE
+    minutes : list of Minute
+        By time within a root.
     inputs : (n_inputs,) INPUT
     decisions : (n_decisions,) DECISION
     trades : (n_trades,) TRADE
@@ -60,7 +65,7 @@ class Lived:
 
     start_ns: int
     end_ns: int
-    minutes: Records
+    minutes: list[Minute]
     inputs: Records
     decisions: Records
     trades: Records
@@ -89,7 +94,7 @@ class Lived:
         return cls(
             start_ns,
             entries[-1].time_ns,
-            joined([np.zeros(0, MINUTE), *(each["minutes"] for each in parts)]),
+            [minute for each in parts for minute in minutes_in(each)],
             joined([np.zeros(0, INPUT), *(each["inputs"] for each in parts)]),
             joined([np.zeros(0, DECISION), *(each["decisions"] for each in parts)]),
             joined([np.zeros(0, TRADE), *(each["trades"] for each in parts)]),
@@ -121,41 +126,16 @@ class Hindsight:
     by_knowledge: list[str]
 
 
-def minutes_of(held: HeldBars, roots: Sequence[str]) -> Records:
-    """Lay minutes out as a journal does.
-
-    Parameters
-    ----------
-    held : HeldBars
-    roots : sequence of str
-        Those that it lacks are left out.
-
-    Returns
-    -------
-    (n_minutes,) MINUTE
-        By root, then time.
-    """
-    parts = [np.zeros(0, MINUTE)]
-    for root in roots:
-        runs = held.load(root)[0] if root in (*held.roots, *held.feeds) else []
-        for run in runs:
-            part = np.zeros(len(run.ts_ns), MINUTE)
-            part["root"], part["instrument"], part["ts_ns"] = root, run.instrument, run.ts_ns
-            for name in PRICES:
-                part[name] = getattr(run, name)
-            part["volume"] = np.nan if run.volume is None else run.volume
-            parts.append(part)
-    return joined(parts)
-
-
-def against_history(lived: Lived, history: Records, resumed: Callable[[], Engine]) -> Hindsight:
+def against_history(
+    lived: Lived, history: Sequence[Minute], resumed: Callable[[], Engine]
+) -> Hindsight:
     """Compare a journal with the vendor's history of the same span.
 
     Parameters
     ----------
     lived : Lived
-    history : (n_minutes,) MINUTE
-        Of the span, by root and time.
+    history : sequence of Minute
+        Of the span, by time within a root.
     resumed : callable
         Makes an engine that stands where the span begins and knows every roll.
 
@@ -164,14 +144,16 @@ def against_history(lived: Lived, history: Records, resumed: Callable[[], Engine
     Hindsight
     """
     found = Hindsight(0, [], [], [], [], [])
-    seen, known = (_by_place(each) for each in (lived.minutes, history))
-    for place in sorted(seen.keys() | known.keys(), key=lambda each: (each[1], each[0])):
+    seen, known = (
+        {(each.ts_ns, each.root): each for each in minutes} for minutes in (lived.minutes, history)
+    )
+    for place in sorted(seen.keys() | known.keys()):
         if place not in seen:
-            found.unseen.append(_spelt(place, known[place]))
+            found.unseen.append(_spelt(known[place]))
         elif place not in known:
-            found.unknown.append(_spelt(place, seen[place]))
+            found.unknown.append(_spelt(seen[place]))
         elif other := _unlike(seen[place], known[place]):
-            found.unlike.append(f"{_spelt(place, seen[place])}, history {other}")
+            found.unlike.append(f"{_spelt(seen[place])}; history: {other}")
         else:
             found.n_same += 1
     told = _decide(resumed(), history, lived, lived.inputs)
@@ -242,27 +224,22 @@ def against_back_test(
     return out, len(made) + len(trades)
 
 
-def _by_place(minutes: Records) -> dict[tuple[str, int], tuple[Any, ...]]:
-    return {(row[0], row[2]): row for row in minutes.tolist()}
+def _spelt(minute: Minute) -> str:
+    prices = " ".join(f"{getattr(minute, name):g}" for name in PRICES)
+    return f"{stamp(minute.ts_ns)} {minute.instrument} {prices} volume {minute.volume:g}"
 
 
-def _spelt(place: tuple[str, int], row: tuple[Any, ...]) -> str:
-    prices = " ".join(f"{price:g}" for price in row[3:7])
-    return f"{place[0]} {stamp(place[1])} {row[1]} {prices} volume {row[7]:g}"
+def _unlike(one: Minute, other: Minute) -> str:
+    """Tell what is otherwise in history; an unknown volume is like every other."""
+    names = ["instrument", *PRICES]
+    if not (math.isnan(one.volume) or math.isnan(other.volume)):
+        names.append("volume")
+    values = [(name, getattr(one, name), getattr(other, name)) for name in names]
+    return ", ".join(f"{name} {theirs}" for name, mine, theirs in values if mine != theirs)
 
 
-def _unlike(one: tuple[Any, ...], other: tuple[Any, ...]) -> str:
-    """Tell what is another number in history; an unknown volume is like every other."""
-    names = MINUTE.names or ()
-    return ", ".join(
-        f"{name} {theirs}"
-        for name, mine, theirs in zip(names, one, other, strict=True)
-        if mine != theirs and not (name == "volume" and (mine != mine or theirs != theirs))  # noqa: PLR0124  (NaN)
-    )
-
-
-def _decide(engine: Engine, minutes: Records, lived: Lived, inputs: Records) -> Records:
-    return engine.advance(minutes_in({"minutes": minutes}), lived.end_ns, inputs).decisions
+def _decide(engine: Engine, minutes: Sequence[Minute], lived: Lived, inputs: Records) -> Records:
+    return engine.advance(minutes, lived.end_ns, inputs).decisions
 
 
 def _differing(one: Records, other: Records, roots: Sequence[str]) -> list[str]:
@@ -300,38 +277,19 @@ def _held(
     lived: Lived, before: HeldBars | None, roots: Sequence[str], contracts: ContractMap
 ) -> HeldBars:
     """Lay what live warmed up with and what it saw behind one another."""
-    past = np.zeros(0, MINUTE)
-    if before is not None:
-        past = minutes_of(before.between(None, lived.start_ns), roots)
-    runs = {}
-    for root in roots:
-        rows = [each[each["root"] == root] for each in (past, lived.minutes)]
-        runs[root] = _runs(joined(rows), root)
-    return HeldBars(runs, contracts, (-(2**62), lived.end_ns))
+    past = minutes_of(before.between(None, lived.start_ns)) if before is not None else []
+    of_root: dict[str, list[Minute]] = {root: [] for root in roots}
+    for minute in (*past, *lived.minutes):
+        of_root[minute.root].append(minute)
+    return HeldBars(
+        {root: _runs(minutes) for root, minutes in of_root.items()},
+        contracts,
+        (-(2**62), lived.end_ns),
+    )
 
 
-def _runs(rows: Records, root: str) -> list[MinuteRun]:
+def _runs(minutes: Sequence[Minute]) -> list[MinuteRun]:
     """Cut the minutes of a root where its contract changes."""
-    if not len(rows):
-        return []
-    changes = np.flatnonzero(rows["instrument"][1:] != rows["instrument"][:-1]) + 1
-    found = []
-    for number, part in enumerate(np.split(rows, changes)):
-        columns = [np.ascontiguousarray(part[name]) for name in ("ts_ns", *PRICES, "volume")]
-        for column in columns:
-            column.flags.writeable = False
-        ts_ns, opening, high, low, close, volume = columns
-        found.append(
-            MinuteRun(
-                root,
-                str(part["instrument"][0]),
-                number,
-                ts_ns,
-                opening,
-                high,
-                low,
-                close,
-                None if np.isnan(volume).all() else volume,
-            )
-        )
-    return found
+    parts = groupby(minutes, lambda minute: minute.instrument)
+    runs = [run_of(list(part)) for _, part in parts]
+    return [replace(run, contract_id=number) for number, run in enumerate(runs)]

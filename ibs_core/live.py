@@ -108,8 +108,7 @@ class Worker:
         self._blocked: set[str] = set()
         self._streaming = False
         self._was_away = True
-        self._heard_ns = self._looked_ns = 0
-        self._written_ns = 0
+        self._absent_ns = self._heard_ns = self._looked_ns = self._written_ns = 0
         self._snapshot_date = 0
         self._seq = 0
         self.counts = dict.fromkeys(("slices", "orders", "trades", "late", "refused"), 0)
@@ -137,9 +136,8 @@ class Worker:
             The journal does not replay to what it says.
         EnvironmentFault
         """
-        self._heard_ns = self._looked_ns = self._clock.now_ns()
         kept = self._journal.latest_snapshot()
-        self._journal.begin(self._heard_ns, facts)
+        self._journal.begin(self._clock.now_ns(), facts)
         if kept is None:
             self._warm(first_ns, start_ns)
         else:
@@ -148,6 +146,7 @@ class Worker:
         self._blocked = self._blocks_in_force()
         self._learn()
         self._block("not_live")
+        self._heard_ns = self._looked_ns = self._clock.now_ns()
         self._feed.start(self._engine.until_ns)
 
     def _warm(self, first_ns: int, start_ns: int) -> None:
@@ -158,6 +157,7 @@ class Worker:
     def _resume(self, kept: tuple[int, int, bytes]) -> None:
         """Load the last state, replay what came after it, and settle what was not sent."""
         self._seq, _, block = kept
+        self._absent_ns = NEVER  # unknown
         self._engine.restore(unpack(block))
         for stored in self._journal.entries(self._seq):
             self._replay(stored)
@@ -248,7 +248,7 @@ class Worker:
 
     def _hear(self, end_ns: int) -> None:
         """Close the minutes that the feed says have ended."""
-        self._heard_ns = self._clock.now_ns()
+        self._heard_ns = self._looked_ns = self._clock.now_ns()
         if self._streaming and self._heard_ns - end_ns <= self._limits.late_ns:
             for reason in ("stale", "late"):
                 self._block(reason, off=True)
@@ -283,15 +283,17 @@ class Worker:
 
     def _absence(self, end_ns: int) -> Records:
         """Tell which slices up to the end of a minute come too late for entries."""
-        now_ns, since_ns = self._clock.now_ns(), self._engine.until_ns
+        now_ns, at_ns = self._clock.now_ns(), self._engine.until_ns
         is_late = now_ns - end_ns > self._limits.late_ns
         missed_ns = (now_ns - self._limits.late_ns - 1) // MINUTE_NS * MINUTE_NS
-        was_away, self._was_away = self._was_away, is_late
-        if missed_ns <= since_ns or not (was_away or is_late):
-            return NOTHING_TOLD
-        told = [(since_ns, 1, ABSENT, -1, now_ns)]
-        if not is_late:
-            told.append((missed_ns, 1, ABSENT, -1, 0))
+        told = []
+        if missed_ns > at_ns and (self._was_away or is_late):
+            told.append((at_ns, 1, ABSENT, -1, now_ns))
+            self._absent_ns, at_ns = now_ns, missed_ns
+        if self._absent_ns > at_ns and not is_late:
+            told.append((at_ns, 1, ABSENT, -1, 0))
+            self._absent_ns = 0
+        self._was_away = is_late
         return np.array(told, INPUT)
 
     def _learn(self) -> None:

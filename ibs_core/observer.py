@@ -8,7 +8,7 @@ import numpy as np
 
 from ibs_core import signals
 from ibs_core.bars import BAR, joined
-from ibs_core.feeds import lay_beside
+from ibs_core.feeds import newest_of
 from ibs_core.veto import judge
 from ibs_core.wiring import memory_of, new_state
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ibs_core.bars import Floats, Records
-    from ibs_core.feeds import Feed
+    from ibs_core.feeds import Beside, Feed
     from ibs_core.universe import Model, Symbol
 
 __all__ = ["Observer"]
@@ -35,8 +35,8 @@ class Observer:
     def __init__(self, symbol: Symbol) -> None:
         graph = symbol.wiring.graph
         self._symbol = symbol
-        self._bar_state = new_state(graph.bar)
-        self._day_state = new_state(graph.day)
+        self._bar_state, self._day_state = new_state(graph.bar), new_state(graph.day)
+        self._memory = memory_of(self._bar_state), memory_of(self._day_state)
         self._days: Records = np.zeros(0, BAR)
         self._day_pair = np.zeros((0, 2))
 
@@ -49,7 +49,7 @@ class Observer:
         *,
         n_days: int,
     ) -> Floats:
-        """Observe the newest bars.
+        """Observe the newest bars of a feed.
 
         Parameters
         ----------
@@ -69,30 +69,50 @@ class Observer:
         (n_candidates, n_columns) float64
             Feature rows of the candidates; empty without a model.
         """
-        symbol, n_new = self._symbol, len(seen)
-        beside = lay_beside(symbol.wiring, own, others, symbol.rule.tf_ns)
-        waited = beside
+        symbol, n_bars = self._symbol, len(seen)
+        beside = newest_of(symbol.wiring, own, others, symbol.rule.tf_ns, n_bars, n_days)
+        cold = beside.cold
         if symbol.gates is not symbol.wiring:
-            waited = lay_beside(symbol.gates, own, others, symbol.rule.tf_ns)
-        first, first_day = len(own.bars) - n_new, len(own.days) - n_days
-        schedule["feeds_cold"] = waited.cold[first:]
-        self._wait(own.days[first_day:], beside.day_pair[first_day:])
-        bars, graph = own.bars[first:], symbol.wiring.graph
-        rows = np.empty((n_new if symbol.model else 0, len(graph.columns)))
+            cold = newest_of(symbol.gates, own, others, symbol.rule.tf_ns, n_bars, n_days).cold
+        schedule["feeds_cold"] = cold
+        bars, days = own.bars[len(own.bars) - n_bars :], own.days[len(own.days) - n_days :]
+        return self.take(bars, days, beside, schedule, seen)
+
+    def take(
+        self, bars: Records, days: Records, beside: Beside, schedule: Records, seen: Records
+    ) -> Floats:
+        """Observe bars with what is laid beside them.
+
+        Parameters
+        ----------
+        bars, days : (n_new,), (n_days,) BAR
+        beside : Beside
+        schedule : (n_new,) SCHEDULE
+            With what is cold.
+        seen : (n_new,) SIGNAL
+            Written.
+
+        Returns
+        -------
+        (n_candidates, n_columns) float64
+            Feature rows of the candidates; empty without a model.
+        """
+        symbol, n_new = self._symbol, len(seen)
+        self._wait(days, beside.day_pair)
+        rows = np.empty((n_new if symbol.model else 0, len(symbol.wiring.graph.columns)))
         n_candidates = signals.observe_many(
             symbol.params[0],
-            graph,
-            memory_of(self._bar_state),
-            memory_of(self._day_state),
+            symbol.wiring.graph,
+            *self._memory,
             bars,
             self._days,
             schedule,
-            beside.foreign[first:],
+            beside.foreign,
             self._day_pair,
             seen,
             rows,
         )
-        if n_new:
+        if n_new and len(self._days):
             taken = int(np.count_nonzero(self._days["end_ns"] <= bars["end_ns"][-1]))
             self._days, self._day_pair = self._days[taken:], self._day_pair[taken:]
         rows = rows[:n_candidates]
@@ -121,6 +141,8 @@ class Observer:
 
     def _wait(self, days: Records, pair: Floats) -> None:
         """Keep sessions until a bar asks for them: one may close after the last bar inside it."""
+        if not len(days):
+            return
         if len(self._days):
             days, pair = joined([self._days, days]), np.concatenate([self._day_pair, pair])
         self._days, self._day_pair = days, pair

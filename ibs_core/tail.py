@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ibs_core.bars import Floats, Records
+    from ibs_core.bars import Floats, Ints, Records
     from ibs_core.formulas import Node
     from ibs_core.sessions import Sessions
     from ibs_core.wiring import Lookup
 
-__all__ = ["Tail"]
+__all__ = ["KEPT", "Side", "Tail"]
+
+KEPT = 64
+"""Bars of a side before old ones are dropped: dropping costs more than keeping a few."""
 
 
 class Tail:
@@ -35,15 +38,21 @@ class Tail:
     lookups : iterable of Lookup
         Everything that is read of the instrument.
     sessions : Sessions
+
+    Attributes
+    ----------
+    bar, day : Side
+    sessions : Sessions
     """
 
     def __init__(self, lookups: Iterable[Lookup], sessions: Sessions) -> None:
-        self._sessions = sessions
         wanted = list(lookups)
-        self._sides = {
-            side: _Side(dict.fromkeys(each.node for each in wanted if each.side == side))
+        self.sessions = sessions
+        self.bar, self.day = (
+            Side(dict.fromkeys(each.node for each in wanted if each.side == side))
             for side in ("bar", "day")
-        }
+        )
+        self._feed: Feed | None = None
 
     def extend(self, bars: Records, days: Records) -> None:
         """Take bars that have closed.
@@ -52,41 +61,45 @@ class Tail:
         ----------
         bars, days : (n,) BAR, in order
         """
-        self._sides["bar"].extend(bars)
-        self._sides["day"].extend(days)
+        self.bar.extend(bars)
+        self.day.extend(days)
+        self._feed = None
 
-    def forget(self, before_ns: int) -> None:
+    def forget(self, bars_ns: int, days_ns: int, *, at_least: int) -> None:
         """Drop what nobody will ask for again.
 
         Parameters
         ----------
-        before_ns : int, UTC ns
+        bars_ns, days_ns : int, UTC ns
             Of each side the last bar that ended by then stays.
+        at_least : int
+            A side of fewer bars is left alone.
         """
-        for side in self._sides.values():
-            side.forget(before_ns)
+        for side, before_ns in ((self.bar, bars_ns), (self.day, days_ns)):
+            if len(side.bars) >= at_least:
+                side.forget(before_ns)
+                self._feed = None
 
     def feed(self) -> Feed:
-        """Return the bars that are left.
+        """Return the bars that are left, until the tail changes.
 
         Returns
         -------
         Feed
         """
-        bar, day = self._sides["bar"], self._sides["day"]
-        dates = self._sessions.trade_date[day.bars["session"]]
-        opens = self._sessions.open_ns[bar.bars["session"]]
-        feed = Feed(bar.bars, day.bars, dates, opens)
-        feed.give({"bar": bar.columns(), "day": day.columns()}, {"bar": bar.gone, "day": day.gone})
-        return feed
+        if self._feed is None:
+            bar, day = self.bar, self.day
+            dates = self.sessions.trade_date[day.bars["session"]]
+            opens = self.sessions.open_ns[bar.bars["session"]]
+            self._feed = Feed(bar.bars, day.bars, dates, opens)
+            values = {"bar": bar.columns(), "day": day.columns()}
+            self._feed.give(values, {"bar": bar.gone, "day": day.gone})
+        return self._feed
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return everything that it remembers, by name."""
-        return {
-            f"{name}/{key}": array
-            for name, side in self._sides.items()
-            for key, array in side.state().items()
-        }
+        sides = (("bar", self.bar), ("day", self.day))
+        return {f"{name}/{key}": v for name, side in sides for key, v in side.state().items()}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Become what ``state`` told.
@@ -95,44 +108,86 @@ class Tail:
         ----------
         state : Mapping of str to array
         """
-        for name, side in self._sides.items():
+        for name, side in (("bar", self.bar), ("day", self.day)):
             side.restore({key: state[f"{name}/{key}"] for key in side.state()})
+        self._feed = None
 
 
-class _Side:
-    """One side of a tail: bars, and a row of values for each."""
+class Side:
+    """One side of a tail: bars, and a row of values for each.
+
+    Parameters
+    ----------
+    wanted : iterable of Node
+        What is read of the side.
+
+    Attributes
+    ----------
+    wanted : list of Node
+    bars : (n,) BAR
+    rows : (n, n_wanted) float64
+    gone : int
+        Bars that came before these.
+    """
 
     def __init__(self, wanted: Iterable[Node]) -> None:
-        self._wanted = list(wanted)
-        self._nodes, self._columns = wire_side(self._wanted)
-        self._memory = new_state(self._nodes)
+        self.wanted = list(wanted)
+        self._nodes, self._columns = wire_side(self.wanted)
+        self._state = new_state(self._nodes)
+        self._memory = memory_of(self._state)
         self.bars: Records = np.zeros(0, BAR)
-        self._rows = np.empty((0, len(self._wanted)))
+        self.rows: Floats = np.empty((0, len(self.wanted)))
         self.gone = 0
 
+    @property
+    def ends_ns(self) -> Ints:
+        """Ends of the bars, (n,) int64, UTC ns."""
+        ends: Ints = self.bars["end_ns"]
+        return ends
+
     def extend(self, bars: Records) -> None:
+        """Take bars that have closed.
+
+        Parameters
+        ----------
+        bars : (n,) BAR, in order
+        """
         if not len(bars):
             return
-        rows = np.empty((len(bars), len(self._wanted)))
-        if self._wanted:
-            trace_many(self._nodes, memory_of(self._memory), bars, self._columns, rows)
+        rows = np.empty((len(bars), len(self.wanted)))
+        if self.wanted:
+            trace_many(self._nodes, self._memory, bars, self._columns, rows)
         self.bars = joined([self.bars, bars]) if len(self.bars) else bars
-        self._rows = np.concatenate([self._rows, rows]) if len(self._rows) else rows
+        self.rows = np.concatenate([self.rows, rows]) if len(self.rows) else rows
 
     def forget(self, before_ns: int) -> None:
-        n_old = int(np.searchsorted(self.bars["end_ns"], before_ns, side="right")) - 1
+        """Drop what came before the last bar that ended by an instant.
+
+        Parameters
+        ----------
+        before_ns : int, UTC ns
+        """
+        n_old = int(np.searchsorted(self.ends_ns, before_ns, side="right")) - 1
         if n_old > 0:
-            self.bars, self._rows = self.bars[n_old:].copy(), self._rows[n_old:].copy()
+            self.bars, self.rows = self.bars[n_old:].copy(), self.rows[n_old:].copy()
             self.gone += n_old
 
     def columns(self) -> dict[Node, Floats]:
-        return {node: self._rows[:, k] for k, node in enumerate(self._wanted)}
+        """Return the values of each formula."""
+        return {node: self.rows[:, k] for k, node in enumerate(self.wanted)}
 
     def state(self) -> dict[str, NDArray[Any]]:
+        """Return everything that it remembers, by name."""
         gone = np.array([self.gone], np.int64)
-        return {"memory": self._memory, "bars": self.bars, "rows": self._rows, "gone": gone}
+        return {"memory": self._state, "bars": self.bars, "rows": self.rows, "gone": gone}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        self._memory[:] = state["memory"]
-        self.bars, self._rows = state["bars"], state["rows"]
+        """Become what ``state`` told.
+
+        Parameters
+        ----------
+        state : Mapping of str to array
+        """
+        self._state[:] = state["memory"]
+        self.bars, self.rows = state["bars"], state["rows"]
         self.gone = int(state["gone"][0])

@@ -139,6 +139,13 @@ def between(events, first_ns, until_ns):
     return [each for ns, each in opens if first_ns <= ns < until_ns]
 
 
+def every_minute(events, first_ns, until_ns):
+    """Minutes of a span with the end of each, as the vendor tells them."""
+    minutes = [each for each in between(events, first_ns, until_ns) if isinstance(each, Minute)]
+    ends = [MinuteEnd(ns) for ns in range(first_ns + MINUTE_NS, until_ns + 1, MINUTE_NS)]
+    return sorted([*minutes, *ends], key=known_ns)
+
+
 def ticks(first_ns, last_ns):
     """The clock runs on and nothing comes."""
     return list(range(first_ns, last_ns + 1, 5 * SECOND))
@@ -161,17 +168,24 @@ def outage(events, lost_ns, back_ns):
 
 class Clock:
     def __init__(self, ns):
-        self.ns = ns
+        self.ns, self.off_ns = ns, 0
 
     def now_ns(self):
-        return self.ns
+        return self.ns + self.off_ns
+
+
+@dataclass
+class Step:
+    """From now on the clock is wrong by so much."""
+
+    off_ns: int
 
 
 class ScriptedFeed:
     """Delivers what a script says, from the minute on for which it is asked.
 
-    A number sets the clock, and nothing comes; an end of a minute comes a second late, or later if the
-    clock is ahead already.
+    A number is a time at which nothing comes; an end of a minute comes a second late, or later where
+    the script has come to a later time.
     """
 
     def __init__(self, script, clock):
@@ -191,6 +205,9 @@ class ScriptedFeed:
         while not self.is_done:
             event = self._script[self._next]
             self._next += 1
+            if isinstance(event, Step):
+                self._clock.off_ns = event.off_ns
+                return None
             if isinstance(event, int):
                 self._clock.ns = event
                 return None
@@ -227,24 +244,31 @@ class _GatewayClock:
 
 
 class SteppedFeed:
-    """Moves the market time of a gateway on, when nothing has come for a moment."""
+    """Moves the market time of a gateway on, step by step, each when the ends of minutes up to the last are told."""
 
     def __init__(self, feed, gateway, steps):
-        self._feed, self._gateway, self._steps = feed, gateway, iter(steps)
+        self._feed, self._gateway, self._steps = feed, gateway, list(steps)
+        self._told_ns, self._awaited_ns = 0, math.inf
         self.start, self.stop, self.telemetry = feed.start, feed.stop, feed.telemetry
 
     def next(self, timeout_s):
         event = self._feed.next(min(timeout_s, 0.02))
-        if event is None:
-            step = next(self._steps, None)
-            if step is not None:
-                self._gateway.advance_to(step)
+        if isinstance(event, MinuteEnd):
+            self._told_ns = event.ts_ns
+        if isinstance(event, FeedNote) and event.kind == "replayed":
+            self._awaited_ns = min(self._awaited_ns, 0)
+        if event is None and self._steps and self._told_ns >= self._awaited_ns:
+            self._awaited_ns = self._steps.pop(0)
+            self._gateway.advance_to(self._awaited_ns)
         return event
 
 
 @contextmanager
-def through_gateway(world, faults=(), *, steps=None, **more):
-    """The vendor's client on the gateway, with faults on script; market time is that of the data."""
+def through_gateway(world, faults=(), *, steps=None, queue_max=250_000, served=None, **more):
+    """The vendor's client on the gateway, with faults on script; market time is that of the data.
+
+    Gateways are appended to `served`, for those who want to know what they were asked.
+    """
     gateway = Gateway(
         tape_of_minutes(world.held),
         key=KEY,
@@ -254,6 +278,7 @@ def through_gateway(world, faults=(), *, steps=None, **more):
         faults=faults,
         **more,
     )
+    (served if served is not None else []).append(gateway)
     with gateway:
         timed = TimedFeed(None, world.start_ns)
         clock = timed if steps is None else _GatewayClock(gateway)
@@ -264,6 +289,7 @@ def through_gateway(world, faults=(), *, steps=None, **more):
             clock=clock,
             active=world.table.active,
             known_until_ns=world.end_ns,
+            queue_max=queue_max,
             gateway=("127.0.0.1", gateway.port),
             wait=lambda _s: None,
             jitter=lambda: 0.0,
@@ -365,6 +391,23 @@ def parity_of(path):
     done = CliRunner().invoke(parity, ["--journal", str(path), "--json"])
     assert done.stdout, done.exception
     return json.loads(done.stdout)
+
+
+def minutes_in(path):
+    """Every minute of a journal as it was taken."""
+    with SqliteJournal(path, read_only=True) as journal:
+        return [tuple(row) for each in journal.entries() for row in each.arrays["minutes"].tolist()]
+
+
+def bars_in(path):
+    """Every bar of a journal, by root."""
+    found = {}
+    with SqliteJournal(path, read_only=True) as journal:
+        for each in journal.entries():
+            bars = np.split(each.arrays["bars"], np.cumsum(each.arrays["counts"])[:-1])
+            for root, own in zip(each.arrays["roots"].tolist(), bars, strict=False):
+                found.setdefault(root, []).append(own)
+    return {root: np.concatenate(parts) for root, parts in found.items()}
 
 
 def same_as_backtest(path, traded):

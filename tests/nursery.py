@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import sqlite3
 import subprocess
@@ -52,6 +53,16 @@ class Nursery:
         os.kill(pid, number)
         return self.wait(pid)
 
+    def halt(self, pid):
+        """Suspend a child; returns when it stands still."""
+        os.kill(pid, signal.SIGSTOP)
+        deadline = time.monotonic() + DEADLINE_S
+        while state_of(pid) != "T":
+            assert time.monotonic() < deadline, "it does not stop"
+
+    def go_on(self, pid):
+        os.kill(pid, signal.SIGCONT)
+
     def _tell(self, what):
         self._process.stdin.write(json.dumps(what) + "\n")
         self._process.stdin.flush()
@@ -71,19 +82,26 @@ def entries_of(path):
         return 0
 
 
+def state_of(pid):
+    """As `ps` shows it: Z has ended, T stands still."""
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+
+
 def is_alive(pid):
-    state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    return state != "Z"
+    return state_of(pid) != "Z"
 
 
 def until_entries(path, n, pid):
     """Watch a worker until its journal holds some entries; False when it ends before."""
-    deadline = time.monotonic() + DEADLINE_S
-    while entries_of(path) < n:
-        if not is_alive(pid):
-            return False
-        assert time.monotonic() < deadline, "the worker makes no progress"
-        time.sleep(0.002)
+    process = os.pidfd_open(pid)
+    try:
+        deadline = time.monotonic() + DEADLINE_S
+        while entries_of(path) < n:
+            if select.select([process], [], [], 0.002)[0]:
+                return False
+            assert time.monotonic() < deadline, "the worker makes no progress"
+    finally:
+        os.close(process)
     return True
 
 

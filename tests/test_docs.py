@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
-from ibs_core.cli.main import run
+from ibs_core.cli.main import cli, run
 from ibs_core.config import Settings
 from ibs_core.research.sample_data import write_sample
 
@@ -100,14 +101,30 @@ def provide(word, sample):
                 shutil.copy(name, path.parent)
         else:
             shutil.copy(sample / "ES.parquet", path)
+    elif path.suffix == ".sqlite":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(journal_of(sample), path)
     elif word.endswith("/") or path.name == "bars":
         shutil.copytree(sample, path)
+
+
+def journal_of(sample):
+    """A journal of the last days of the sample, made once."""
+    journal = sample.with_name("journal.sqlite")
+    if not journal.exists():
+        words = ["--symbols", "ES", "--start", "2023-01-18", "--speed", "max", "--quiet"]
+        bars = ["--replay", str(sample / "ES.parquet"), "--journal", str(journal)]
+        CliRunner().invoke(cli, ["run-live", *bars, *words], catch_exceptions=False)
+    return journal
 
 
 @pytest.mark.parametrize(("page", "words"), IBS, ids=name_of)
 def test_every_ibs_command_of_the_manual_runs(call, sample, page, words):
     made = words[1:3] == ["data", "sample"]
+    makes = words[1] == "run-live"
     for word in [] if made else words[1:]:
+        if makes and word.endswith(".sqlite"):
+            continue
         provide(word, sample)
     # A shorter sample than the manual's does as well; later options win.
     short = ["--symbols", "ES", "--start", "2024-01-02", "--end", "2024-01-05"] if made else []

@@ -137,6 +137,38 @@ def test_a_dataset_counts_each_symbol_in_whatever_order_they_are_named(ibs, tmp_
     assert json.loads(told.out)["rows"] == dict(held.iter_rows())
 
 
+def test_a_dataset_asks_no_model_whatever_the_configuration_says(ibs, tmp_path):
+    write_sample(
+        tmp_path / "b", roots=["ES"], start=date(2022, 1, 3), end=date(2022, 1, 28), seed=1
+    )
+    (tmp_path / "veto.yml").write_text("model: {mode: veto}\n")
+    base = ("dataset", "--parquet", tmp_path / "b", "--features", "bar_rsi2")
+    out, other = tmp_path / "veto.parquet", tmp_path / "off.parquet"
+    result = ibs(*base, "--config", tmp_path / "veto.yml", "--out", out)
+    assert result.code == 0, result.err
+    assert ibs(*base, "--out", other).code == 0
+    assert pl.read_parquet(out).equals(pl.read_parquet(other))
+
+
+def test_no_candidate_and_a_symbol_that_cannot_be_trained_are_told(made, ibs, tmp_path):
+    write_sample(
+        tmp_path / "b", roots=["ES", "NQ"], start=date(2022, 1, 3), end=date(2023, 1, 31), seed=4
+    )
+    never, few = tmp_path / "never.yml", tmp_path / "few.yml"
+    never.write_text("strategy: {filters: {bar_ibs: [0.9, 1.0]}}\n")
+    few.write_text("symbols: {NQ: {}, ES: {strategy: {filters: {bar_rsi2: [0, 1]}}}}\n")
+    base = ("dataset", "--parquet", tmp_path / "b", "--features", FEATURES)
+    assert ibs(*base, "--config", never, "--out", tmp_path / "n.parquet").code == 0
+    words = ("train", "--models", tmp_path / "models", *SMALL, "--no-walk-forward")
+    result = ibs(*words, "--dataset", tmp_path / "n.parquet")
+    assert (result.code, "holds no candidate" in result.err) == (1, True), result.err
+    assert ibs(*base, "--config", few, "--out", tmp_path / "f.parquet").code == 0
+    result = ibs(*words, "--dataset", tmp_path / "f.parquet")
+    assert (result.code, "ES has too few candidates" in result.err) == (1, True), result.err
+    assert "bundle:" in result.out
+    assert list((tmp_path / "models" / "NQ").glob("*/card.json"))
+
+
 def test_training_writes_a_bundle_that_says_where_it_comes_from(made, ibs):
     folder = bundle_of(made / "models")
     card = load_bundle(folder).card
@@ -215,7 +247,10 @@ def test_a_training_that_is_killed_ends_as_one_that_was_not(made, ibs, tmp_path)
         (("--keep", "none"), 2, "--keep"),
         (("--trials", 0), 2, "--trials"),
         (("--groups", 2, "--test-groups", 2), 2, "groups"),
+        (("--features", ","), 2, "option --features"),
         (("--holdout", 0.97), 1, "training rows"),
+        (("--embargo", 1_000), 1, "left before the holdout"),
+        (("--jobs", 0), 2, "option --jobs"),
     ],
 )
 def test_a_training_that_cannot_be_is_refused_in_one_line(made, ibs, tmp_path, words, code, told):
@@ -263,6 +298,15 @@ def test_a_model_that_fails_a_condition_is_promoted_by_force_only(ibs, models):
     assert promoted(models, "ES") == folder
     assert ibs("list", "--models", models).out.startswith("* ES")
     assert ibs("verify", folder).code == 0
+
+
+@pytest.mark.parametrize("record", ["{", '{"symbol": "ES", "version": "gone"}'])
+def test_promoting_again_repairs_the_record_of_what_trades(ibs, models, record):
+    (models / "ES" / "promoted.json").write_text(record)
+    assert ibs("list", "--models", models).code == 1
+    words = ("promote", "ES", "newest", "--models", models, "--reason", "again", "--force")
+    assert ibs(*words).code == 0
+    assert ibs("list", "--models", models).out.startswith("* ES")
 
 
 def test_promotion_wants_a_version_that_is_there_and_a_reason(ibs, models):

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from journal_entries import entry, order
 
-from adapters.paper_sink import PaperSink, payload_of
+from adapters.paper_sink import PaperSink
 from adapters.sqlite_journal import SqliteJournal
 from ibs_core.errors import DataError, EnvironmentFault
+from ibs_core.payload import body_of, payload_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,60 +54,6 @@ def ids_in(path):
 
 def states(journal):
     return {record.order.order_id: record.state for record in journal.orders()}
-
-
-def test_an_entry_is_spelt_as_the_receiver_reads_it():
-    assert payload_of(order("o1", target=6880.5), "ibs") == {
-        "ticker": "MESZ2025",
-        "action": "buy",
-        "orderType": "market",
-        "quantityType": "fixed_quantity",
-        "quantity": 2,
-        "signalPrice": 6812.25,
-        "stopLoss": {"type": "stop", "stopPrice": 6744.25},
-        "takeProfit": {"limitPrice": 6880.5},
-        "time": "2025-12-01T14:40:00.123+00:00",
-        "extras": {
-            "cid": "o1",
-            "strategy": "ibs",
-            "v": 1,
-            "score": 0.625,
-            "threshold": 0.5,
-            "model": "es-v3",
-        },
-    }
-
-
-def test_an_exit_closes_whatever_is_open_and_cancels_what_rests():
-    given = order("o2", action="exit", reason="flat_by", score=None, threshold=None, model="")
-    assert payload_of(given, "ibs") == {
-        "ticker": "MESZ2025",
-        "action": "exit",
-        "orderType": "market",
-        "cancel": True,
-        "ignoreTradingWindows": True,
-        "signalPrice": 6812.25,
-        "time": "2025-12-01T14:40:00.123+00:00",
-        "extras": {"cid": "o2", "strategy": "ibs", "v": 1, "reason": "flat_by"},
-    }
-
-
-def test_a_cancel_names_no_order_type_and_a_score_of_zero_is_told():
-    payload = payload_of(order(action="cancel", score=0.0), "ibs")
-    assert set(payload) == {"ticker", "action", "time", "extras"}
-    assert payload["extras"]["score"] == 0.0
-    assert {"stopLoss", "takeProfit"}.isdisjoint(payload_of(order(stop=None), "ibs"))
-
-
-@pytest.mark.parametrize("instrument", ["ES", "MESZ5", "MESZ25", "ES.v.0", "ESA2025", "@ES"])
-def test_a_contract_without_a_year_of_four_digits_is_not_sent(instrument):
-    with pytest.raises(DataError, match=r"expected a spelling as MESZ2025, found"):
-        payload_of(order(instrument=instrument), "ibs")
-
-
-def test_an_entry_that_buys_nothing_is_not_sent():
-    with pytest.raises(DataError, match="expected at least 1, found 0"):
-        payload_of(order(quantity=0), "ibs")
 
 
 def test_each_order_becomes_a_line_and_is_acknowledged(journal, path):
@@ -169,7 +116,7 @@ def test_an_order_sent_twice_is_on_paper_once_and_the_journal_objects(journal, p
 
 def test_a_line_cut_short_anywhere_is_taken_off_told_and_written_again(journal, path, tmp_path):
     orders = [order(f"o{k}") for k in range(2)]
-    whole = "".join(json.dumps(payload_of(each, "ibs")) + "\n" for each in orders).encode()
+    whole = "".join(body_of(each, "ibs") + "\n" for each in orders).encode()
     first = whole.index(b"\n") + 1
     path.parent.mkdir()
     for number, cut in enumerate([first + 1, first + 40, len(whole) - 2, len(whole) - 1]):

@@ -495,6 +495,7 @@ LEGAL = {
     ("PENDING", "EXPIRED"),
     ("PENDING", "SUPERSEDED"),
     ("PENDING", "ACKED"),  # paper
+    ("PENDING", "DEAD"),  # refused before it was sent
     ("SENDING", "ACKED"),
     ("SENDING", "DEAD"),
     ("SENDING", "AMBIGUOUS"),
@@ -503,7 +504,12 @@ LEGAL = {
     ("AMBIGUOUS", "RESOLVED_ABSENT"),
     ("AMBIGUOUS", "FLATTENED"),
 }
-AGAIN = ("AMBIGUOUS", "SENDING")  # of exits and cancels
+OF_EXITS = {  # and cancels
+    ("AMBIGUOUS", "SENDING"),
+    ("DEAD", "PENDING"),
+    ("DEAD", "FLATTENED"),
+    ("PENDING", "FLATTENED"),
+}
 STATES = sorted({state for pair in LEGAL for state in pair})
 
 
@@ -517,7 +523,7 @@ def test_an_order_moves_as_the_law_says_and_its_moves_are_kept(action, asked):
         journal.append(entry(1, [order("o", action=action), order("other")]))
         state, moves = "PENDING", []
         for now_ns, wanted in enumerate(asked, start=10):
-            legal = (state, wanted) in LEGAL or ((state, wanted) == AGAIN and action != "entry")
+            legal = (state, wanted) in LEGAL or ((state, wanted) in OF_EXITS and action != "entry")
             if legal:
                 journal.order_state("o", wanted, now_ns, "why")
                 state = wanted

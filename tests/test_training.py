@@ -18,7 +18,7 @@ from adapters.onnx_scorer import OnnxScorer, verify
 from ibs_core.bundle import load_bundle, write_bundle
 from ibs_core.catalogue import load_catalogue
 from ibs_core.contracts import load_contract_map
-from ibs_core.errors import DataError
+from ibs_core.errors import DataError, EnvironmentFault
 from ibs_core.research.purging import Labels, first_of_last, holdout
 from ibs_core.research.trial import Trial
 from ibs_core.research.trial_ledger import Selection, TrialLedger
@@ -315,6 +315,19 @@ def test_rows_that_miss_a_chosen_feature_are_dropped_and_counted(tmp_path):
     assert NAMES[5] in result.card.features
     assert rows["missing_a_feature"] > 0
     assert rows["fitted"] + rows["missing_a_feature"] == rows["before_holdout"]
+
+
+def test_trials_that_the_ledger_lost_are_made_and_counted_anew(tmp_path, noise):
+    trained(tmp_path, made())
+    (tmp_path / "trials.sqlite").unlink()
+    again = trained(tmp_path, made())
+    assert (again.model, again.card) == (noise[1].model, noise[1].card)
+
+
+def test_damaged_studies_are_told_of_in_our_words(tmp_path):
+    (tmp_path / "searches.sqlite").write_bytes(b"no database" * 100)
+    with pytest.raises(EnvironmentFault, match=r"searches\.sqlite: found file is not a database"):
+        trained(tmp_path, made())
 
 
 def test_too_little_data_is_refused_with_the_reason(tmp_path):

@@ -36,11 +36,12 @@ from ibs_core.research.purging import Labels, combinatorial, first_of_last, hold
 from ibs_core.research.sample_data import write_sample
 from ibs_core.research.trial import Trial
 from ibs_core.research.trial_ledger import TrialLedger
+from ibs_core.training.dataset import open_dataset, write_dataset
 from ibs_core.training.forests import ask, complete, grow, out_of_fold, usable_splits
 from ibs_core.training.guardrails import check_guardrails
-from ibs_core.training.judgement import luck, measure
+from ibs_core.training.judgement import luck, measure, sure_to_help
 from ibs_core.training.plan import Plan
-from ibs_core.training.sample import choose_threshold
+from ibs_core.training.sample import choose_threshold, read_sample
 from ibs_core.training.selection import rank
 from ibs_core.universe import Model
 
@@ -221,10 +222,11 @@ def test_t05_the_holdout_is_scored_with_the_file_and_threshold_that_trade(made, 
     selected = np.zeros(len(future), bool)
     scores = OnnxScorer(made.model).score(future.rows[np.ix_(rows, columns)])
     selected[rows] = scores >= np.float32(made.card.threshold)
+    selected = future.traded(selected)
     said = made.card.metrics["holdout"]
     assert said["filtered"]["trades"] == selected.sum() > 0
     assert said["filtered"]["net_usd"] == future.net_usd[selected].sum()
-    assert said["base"]["trades"] == len(future)
+    assert said["base"]["trades"] == future.traded(np.ones(len(future), bool)).sum()
 
 
 def test_t06_a_split_of_one_class_is_dropped_and_votes_for_nothing(sample):
@@ -265,6 +267,25 @@ def test_t07_returns_are_net_by_session_of_exit_and_sessions_without_a_trade_cou
     days = slow.dates[list(booked)].astype("datetime64[D]")
     assert (days[-1] - days[0]).astype(int) > 1.4 * len(days)
     assert np.is_busday(days).all()
+
+
+def test_t07_a_history_is_of_the_trades_of_the_engine_not_of_every_candidate(
+    bars, settings, tmp_path
+):
+    """Candidates overlap: their sum is an account of several positions that are never held at once."""
+    source = open_bars([bars], CONTRACTS)
+    write_dataset(source, settings, CONTRACTS, tmp_path / "d.parquet", names=["bar_ibs"])
+    dataset = open_dataset(tmp_path / "d.parquet", CONTRACTS)
+    trades = trade(source, settings, CONTRACTS).trades()
+    for root in ("ES", "NQ"):
+        own = trades.filter(symbol=root)
+        rows = read_sample(dataset, root, CONTRACTS)
+        everything = np.ones(len(rows), bool)
+        assert 20 < len(own) < 0.9 * len(rows)
+        assert rows.net_usd[rows.traded(everything)].tolist() == own["net_usd"].to_list()
+        found = measure(rows, everything)
+        assert found["trades"] == len(own)
+        assert found["net_usd"] == pytest.approx(own["net_usd"].sum())
 
 
 def test_t08_the_model_is_grown_on_and_asked_with_values_as_they_are(made, sample, columns):
@@ -325,6 +346,27 @@ def test_t11_a_failed_condition_refuses_and_values_and_limits_are_kept(made, tmp
     kept = load_bundle(promote(tmp_path, "ES", card.version, forced)).card.promotion
     assert kept.guardrails == rails
     assert kept.forced
+
+
+def test_t11_how_sure_it_is_that_vetoes_helped_is_told_of_what_they_left_out():
+    """One position at a time: to leave out a loss is no help where the next candidate loses as much."""
+    rows = noise(5, 0.0).take(np.arange(400))
+    won = rows.net_usd > 0
+    assert sure_to_help(rows, won, seed=1) == 1.0
+    assert sure_to_help(rows, ~won, seed=1) == 0.0
+    assert sure_to_help(rows, np.ones(400, bool), seed=1) is None
+    few = rows.take(np.arange(8))
+    assert sure_to_help(few, few.net_usd > 0, seed=1) is None
+    start = np.repeat(rows.labels.start_ns[::2], 2) + np.tile([0, 1], 200)
+    end = np.repeat(rows.labels.start_ns[::2] + 2, 2)
+    session = np.repeat(rows.labels.session[::2], 2)
+    pairs = dataclasses.replace(
+        rows,
+        labels=Labels(session, start, end),
+        exit_session=session,
+        net_usd=np.full(400, -100.0),
+    )
+    assert sure_to_help(pairs, np.arange(400) % 2 == 1, seed=1) == 0.0
 
 
 def test_t12_what_training_writes_is_what_serving_reads(made, tmp_path):

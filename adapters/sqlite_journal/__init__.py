@@ -5,7 +5,7 @@ worker from any other process. What was appended is on the disk when the call re
 there at all, whatever kills the process.
 """
 
-from adapters.sqlite_journal.file import post_command
+from adapters.sqlite_journal.file import has_writer, post_command
 from adapters.sqlite_journal.journal import SqliteJournal
 from adapters.sqlite_journal.records import Command, Event, Move, OrderRecord, Run, may_follow
 
@@ -16,6 +16,7 @@ __all__ = [
     "OrderRecord",
     "Run",
     "SqliteJournal",
+    "has_writer",
     "may_follow",
     "post_command",
 ]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["connect", "create", "damaged", "faults", "lock", "post_command", "spell"]
+__all__ = ["connect", "create", "damaged", "faults", "has_writer", "lock", "post_command", "spell"]
 
 _DAMAGED: Final = "keep it for inspection, and restore it from a copy or begin another"
 _REMEDIES: Final = {
@@ -125,6 +125,31 @@ def lock(path: Path) -> int:
         os.close(handle)
         raise
     return handle
+
+
+def has_writer(path: Path) -> bool:
+    """Tell whether a process writes a journal now.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    bool
+        Of this moment; one may begin at once.
+    """
+    try:
+        handle = os.open(f"{path.resolve()}.lock", os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def create(path: Path) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from ibs_core.outcomes import Response
     from ibs_core.ports import Entry, Order
 
 __all__ = ["SqliteJournal"]
@@ -187,28 +188,82 @@ class SqliteJournal(JournalReadings):
         DataError
             The order is unknown, or may not move there from where it is.
         """
-        run = self._open_run
         with self._transaction() as db:
-            query = "SELECT action, state FROM orders WHERE order_id = ?"
-            row = db.execute(query, (order_id,)).fetchone()
-            if row is None:
-                raise DataError(f"no order {order_id!r} is in the journal", where=str(self.path))
-            if state not in may_follow(row["action"], row["state"]):
-                legal = [each for each in STATES if each in may_follow(row["action"], row["state"])]
-                raise DataError(
-                    f"{row['action']} {order_id!r} is {row['state']}",
-                    expected=f"to move to {' or '.join(legal) or 'nothing else'}",
-                    found=state,
-                    where=str(self.path),
+            self._move(db, order_id, state, now_ns, detail)
+
+    def begin_attempt(
+        self, order_id: str, now_ns: int, *, body: str, route: str, flattens: bool = False
+    ) -> int:
+        """Note that an order is about to be sent, durably before it returns.
+
+        Parameters
+        ----------
+        order_id : str
+            Moves to SENDING, unless it is flattened.
+        now_ns : int, UTC ns
+        body : str
+            What is sent. Frozen with the first attempt, but for the exit in place of an entry.
+        route : str
+        flattens : bool
+            The exit in place of an entry of unknown outcome is sent.
+
+        Returns
+        -------
+        int
+            Number of the attempt.
+
+        Raises
+        ------
+        DataError
+            The order may not be sent from where it is.
+        """
+        with self._transaction() as db:
+            if not flattens:
+                self._move(db, order_id, "SENDING", now_ns, "")
+                db.execute(
+                    "UPDATE orders SET body = coalesce(body, ?), route = ? WHERE order_id = ?",
+                    (body, route, order_id),
                 )
-            db.execute(
-                "UPDATE orders SET state = ?, updated_ns = ? WHERE order_id = ?",
-                (state, now_ns, order_id),
+            cursor = db.execute(
+                "INSERT INTO attempts (order_id, started_ns, flattens) VALUES (?, ?, ?)",
+                (order_id, now_ns, flattens),
             )
+            return int(cursor.lastrowid or 0)
+
+    def end_attempt(
+        self, number: int, now_ns: int, response: Response, *, state: str | None, why: str
+    ) -> None:
+        """Note how an attempt ended, and move its order on in the same transaction.
+
+        Parameters
+        ----------
+        number : int
+        now_ns : int, UTC ns
+        response : Response
+        state : str or None
+            None where the order stays.
+        why : str
+            Of the move.
+        """
+        with self._transaction() as db:
             db.execute(
-                "INSERT INTO moves (order_id, run, time_ns, state, detail) VALUES (?, ?, ?, ?, ?)",
-                (order_id, run, now_ns, state, detail),
+                "UPDATE attempts SET ended_ns = ?, class = ?, status = ?, detail = ?, signal_id = ?,"
+                " log_id = ?, retry_after_ns = ? WHERE id = ?",
+                (
+                    now_ns,
+                    response.outcome,
+                    response.status,
+                    response.detail,
+                    response.signal_id,
+                    response.log_id,
+                    response.retry_after_ns,
+                    number,
+                ),
             )
+            query = "SELECT order_id FROM attempts WHERE id = ?"
+            order_id = str(db.execute(query, (number,)).fetchone()[0])
+            if state is not None:
+                self._move(db, order_id, state, now_ns, why)
 
     def settle_command(self, number: int, now_ns: int) -> None:
         """Note that a command was done, after what it did is in the journal.
@@ -265,6 +320,32 @@ class SqliteJournal(JournalReadings):
             raise damaged(self.path, "its pages", str(verdict))
         mode = self._db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         assert mode == "wal", mode
+
+    def _move(
+        self, db: sqlite3.Connection, order_id: str, state: str, now_ns: int, detail: str
+    ) -> None:
+        run = self._open_run
+        query = "SELECT action, state FROM orders WHERE order_id = ?"
+        row = db.execute(query, (order_id,)).fetchone()
+        if row is None:
+            raise DataError(f"no order {order_id!r} is in the journal", where=str(self.path))
+        legal = may_follow(row["action"], row["state"])
+        if state not in legal:
+            named = " or ".join(each for each in STATES if each in legal)
+            raise DataError(
+                f"{row['action']} {order_id!r} is {row['state']}",
+                expected=f"to move to {named or 'nothing else'}",
+                found=state,
+                where=str(self.path),
+            )
+        db.execute(
+            "UPDATE orders SET state = ?, updated_ns = ? WHERE order_id = ?",
+            (state, now_ns, order_id),
+        )
+        db.execute(
+            "INSERT INTO moves (order_id, run, time_ns, state, detail) VALUES (?, ?, ?, ?, ?)",
+            (order_id, run, now_ns, state, detail),
+        )
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from adapters.sqlite_journal.file import damaged, faults
 from adapters.sqlite_journal.records import Command, Event, Move, OrderRecord, Run
 from ibs_core.errors import DataError
+from ibs_core.outbox import Attempt, Delivery
+from ibs_core.outcomes import Response
 from ibs_core.ports import Order, Stored
 from ibs_core.snapshot import unpack
 
@@ -39,6 +41,12 @@ WHERE (:state IS NULL OR state = :state) AND (:symbol IS NULL OR symbol = :symbo
 _EVENTS: Final = """
 SELECT run, time_ns, kind, facts FROM events
 WHERE (:run IS NULL OR run = :run) AND (:kind IS NULL OR kind = :kind) ORDER BY id
+"""
+_UNSETTLED: Final = """
+SELECT * FROM orders
+WHERE state IN ('PENDING', 'SENDING', 'AMBIGUOUS') OR (state = 'DEAD' AND action != 'entry')
+   OR order_id IN (SELECT order_id FROM attempts WHERE started_ns >= ?)
+ORDER BY id
 """
 _SNAPSHOT: Final = "SELECT seq, time_ns, sha256, block FROM snapshots WHERE id = ?"
 
@@ -156,7 +164,7 @@ class JournalReadings:
         """
         return [
             OrderRecord(
-                Order(**{name: row[name] for name in ORDER_COLUMNS}),
+                _order(row),
                 *(row[name] for name in ("seq", "state", "updated_ns", "body", "route")),
             )
             for row in self._rows(_ORDERS, {"state": state, "symbol": symbol})
@@ -185,6 +193,52 @@ class JournalReadings:
         """
         found = [each.order for each in self.orders(symbol=symbol) if each.order.action == "entry"]
         return found[-1] if found else None
+
+    def deliveries(self, since_ns: int) -> list[Delivery]:
+        """Return orders with their attempts, for whoever sends them.
+
+        Parameters
+        ----------
+        since_ns : int, UTC ns
+
+        Returns
+        -------
+        list of Delivery
+            Those that are not settled, exits that are dead, and all attempted since then; as decided.
+        """
+        return [
+            Delivery(_order(row), row["state"], tuple(self.attempts(row["order_id"])))
+            for row in self._rows(_UNSETTLED, (since_ns,))
+        ]
+
+    def attempts(self, order_id: str) -> list[Attempt]:
+        """List the attempts to deliver an order, oldest first.
+
+        Parameters
+        ----------
+        order_id : str
+
+        Returns
+        -------
+        list of Attempt
+        """
+        query = "SELECT * FROM attempts WHERE order_id = ? ORDER BY id"
+        return [_attempt(row) for row in self._rows(query, (order_id,))]
+
+    def body(self, order_id: str) -> str | None:
+        """Return what was frozen to be sent for an order.
+
+        Parameters
+        ----------
+        order_id : str
+
+        Returns
+        -------
+        str or None
+            None before its first attempt.
+        """
+        rows = self._rows("SELECT body FROM orders WHERE order_id = ?", (order_id,))
+        return rows[0]["body"] if rows else None
 
     def snapshots(self) -> list[tuple[int, int, bytes]]:
         """Return every kept state that is as it was written.
@@ -295,3 +349,21 @@ class JournalReadings:
     def _rows(self, query: str, values: tuple[Any, ...] | dict[str, Any] = ()) -> list[sqlite3.Row]:
         with self._guard, faults(self.path):
             return self._db.execute(query, values).fetchall()
+
+
+def _order(row: sqlite3.Row) -> Order:
+    return Order(**{name: row[name] for name in ORDER_COLUMNS})
+
+
+def _attempt(row: sqlite3.Row) -> Attempt:
+    response = None
+    if row["class"] is not None:
+        response = Response(
+            row["class"],
+            row["status"],
+            detail=row["detail"] or "",
+            signal_id=row["signal_id"] or "",
+            log_id=row["log_id"] or "",
+            retry_after_ns=row["retry_after_ns"],
+        )
+    return Attempt(row["id"], row["started_ns"], bool(row["flattens"]), row["ended_ns"], response)

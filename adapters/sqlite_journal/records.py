@@ -14,7 +14,8 @@ __all__ = ["STATES", "Command", "Event", "Move", "OrderRecord", "Run", "may_foll
 
 _NEXT: Final[Mapping[str, frozenset[str]]] = {
     # To ACKED at once: only a sink that knows the outcome without asking, such as a file of its own.
-    "PENDING": frozenset({"SENDING", "ACKED", "EXPIRED", "SUPERSEDED"}),
+    # To DEAD at once: what the receiver would refuse is not sent.
+    "PENDING": frozenset({"SENDING", "ACKED", "EXPIRED", "SUPERSEDED", "DEAD"}),
     "SENDING": frozenset({"PENDING", "ACKED", "DEAD", "AMBIGUOUS"}),
     "AMBIGUOUS": frozenset({"RESOLVED_FILLED", "RESOLVED_ABSENT", "FLATTENED"}),
     "ACKED": frozenset(),
@@ -26,6 +27,11 @@ _NEXT: Final[Mapping[str, frozenset[str]]] = {
     "FLATTENED": frozenset(),
 }
 STATES: Final = tuple(_NEXT)
+_OF_EXITS: Final[Mapping[str, frozenset[str]]] = {
+    "PENDING": frozenset({"FLATTENED"}),  # an operator closed by hand
+    "AMBIGUOUS": frozenset({"SENDING"}),
+    "DEAD": frozenset({"PENDING", "FLATTENED"}),
+}
 
 
 def may_follow(action: str, state: str) -> frozenset[str]:
@@ -40,10 +46,11 @@ def may_follow(action: str, state: str) -> frozenset[str]:
     Returns
     -------
     frozenset of str
-        Empty at the end. An exit or a cancel of unknown outcome is sent again; an entry never is.
+        Empty at the end. An exit or a cancel of unknown outcome is sent again, and a dead one may be; an
+        entry never is.
     """
-    again = state == "AMBIGUOUS" and action != "entry"
-    return _NEXT[state] | {"SENDING"} if again else _NEXT[state]
+    more = _OF_EXITS.get(state, frozenset()) if action != "entry" else frozenset()
+    return _NEXT[state] | more
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,9 +63,14 @@ CREATE TABLE attempts (              -- to deliver an order
     ended_ns INTEGER,                -- NULL: under way, or cut short by a crash
     class TEXT,                      -- NOT_SENT, THROTTLED, REFUSED, AMBIGUOUS, ACCEPTED
     status INTEGER,                  -- of HTTP
-    detail TEXT
+    detail TEXT,
+    flattens INTEGER NOT NULL DEFAULT 0,  -- the exit in place of an entry of unknown outcome
+    signal_id TEXT,                  -- the receiver's names of the message
+    log_id TEXT,
+    retry_after_ns INTEGER
 ) STRICT;
 CREATE INDEX attempts_by_order ON attempts (order_id);
+CREATE INDEX attempts_by_start ON attempts (started_ns);
 CREATE TABLE fills (
     id INTEGER PRIMARY KEY,
     order_id TEXT REFERENCES orders (order_id),  -- NULL: of no order of ours

@@ -16,6 +16,7 @@ from ibs_core.bundle.folder import (
     promote,
     promoted,
     read_file,
+    versions,
     write_bundle,
 )
 
@@ -33,5 +34,6 @@ __all__ = [
     "promote",
     "promoted",
     "read_file",
+    "versions",
     "write_bundle",
 ]

@@ -29,6 +29,7 @@ __all__ = [
     "promote",
     "promoted",
     "read_file",
+    "versions",
     "write_bundle",
 ]
 
@@ -176,7 +177,7 @@ def promote(models: Path, symbol: str, version: str, promotion: Promotion) -> Pa
     """
     folder = _home(models, symbol) / _checked(version, VERSION, "version")
     if not folder.is_dir():
-        known = [each.version for each in list_bundles(models) if each.symbol == symbol]
+        known = [each.name for each in versions(models, symbol)]
         raise ConfigError(
             f"no bundle of {symbol} bears this version",
             expected=" or ".join(known),
@@ -231,7 +232,12 @@ def promoted(models: Path, symbol: str) -> Path | None:
         )
     folder = path.parent / str(version)
     if not folder.is_dir():
-        raise DataError("promoted version is not there", expected=str(folder), where=str(path))
+        raise DataError(
+            "promoted version is not there",
+            expected=str(folder),
+            where=str(path),
+            remedy="put it back, or promote another",
+        )
     return folder
 
 
@@ -253,12 +259,33 @@ def list_bundles(models: Path) -> list[Listed]:
         As `promoted`.
     """
     found = []
-    for card in sorted(models.glob(f"*/*/{_CARD}")):
-        folder, symbol = card.parent, card.parent.parent.name
-        if re.fullmatch(SYMBOL, symbol) and re.fullmatch(VERSION, folder.name):
-            trades = promoted(models, symbol) == folder
-            found.append(Listed(symbol, folder.name, folder, trades))
+    for home in sorted(models.glob("*/")):
+        if re.fullmatch(SYMBOL, home.name) and (folders := versions(models, home.name)):
+            trades = promoted(models, home.name)
+            found += [Listed(home.name, each.name, each, each == trades) for each in folders]
     return found
+
+
+def versions(models: Path, symbol: str) -> list[Path]:
+    """List the versions of a symbol, whatever is promoted or damaged, without reading them.
+
+    Parameters
+    ----------
+    models : Path
+    symbol : str
+
+    Returns
+    -------
+    list of Path
+        Folders, by name; empty when there is none.
+
+    Raises
+    ------
+    ConfigError
+        That is no symbol.
+    """
+    cards = sorted(_home(models, symbol).glob(f"*/{_CARD}"))
+    return [card.parent for card in cards if re.fullmatch(VERSION, card.parent.name)]
 
 
 def _home(models: Path, symbol: str) -> Path:

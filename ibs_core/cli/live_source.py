@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from adapters.databento_history import Vendor
     from ibs_core.bars import Ints
     from ibs_core.contracts import ContractMap
     from ibs_core.engine import Engine
     from ibs_core.market_data import HeldBars
     from ibs_core.ports import BarFeed, Clock, History
+    from ibs_core.roll_table import RollTable
     from ibs_core.universe import Universe
 
 __all__ = [
@@ -149,64 +151,77 @@ def live(
     )
     from adapters.system_clock import SystemClock
     from ibs_core.roll_table import RollTable, RollWatch
-    from ibs_core.warm_up import first_needed_ns
 
-    key, clock = key_of_environment(), SystemClock()
+    key, clock, reads = key_of_environment(), SystemClock(), engine.reads
     now_ns = clock.now_ns() // MINUTE_NS * MINUTE_NS
-    vendor = None if gateway else DatabentoVendor(key)
+    vendor = DatabentoVendor(key)
     past: History = (
-        LocalHistory(history, contracts) if history else DatabentoHistory(vendor, contracts, keep)  # type: ignore[arg-type]  # no gateway without files
+        LocalHistory(history, contracts) if history else DatabentoHistory(vendor, contracts, keep)
     )
-    reads = engine.reads
     if resumed:
-        first_ns, start_ns = 0, engine.until_ns
-        table = RollTable({root: [(start_ns, engine.instrument(root))] for root in reads})
-        loaded = past
+        known = {root: [(engine.until_ns, engine.instrument(root))] for root in reads}
+        begun = _Begun(past, 0, engine.until_ns, RollTable(known))
     else:
-        start_ns = _history_end(past, vendor, contracts, reads, now_ns)
-        first_ns = first_needed_ns(engine.symbols, universe, start_ns)
-        tell(f"history from {_stamp(first_ns)} to {_stamp(start_ns)}")
-        held = past.minutes(reads, first_ns, start_ns)
-        refuse_absent(held, reads, "history")
-        _refuse_holes(held, contracts, reads, start_ns, now_ns)
-        table = RollTable.of_bars(held, reads)
-        loaded = Held(held, past, start_ns)
-    seams = {} if resumed else table.seams()
-    if vendor is None:  # the gateway's day is in the files, too
+        begun = _begin(past, vendor, engine, universe, contracts, now_ns, tell)
+    rest: dict[str, Any] = {
+        "history": begun.history,
+        "by_clock": True,
+        "first_ns": begun.first_ns,
+        "start_ns": begun.start_ns,
+        "end_ns": None,
+    }
+    if gateway is not None:  # its day is in the files, too
         every = RollTable.of_bars(past.minutes(reads, -(2**62), 2**62), reads)
-        yield Source(
-            feed_of(contracts, reads, key, clock, every.active, gateway=gateway, bars=bars),
-            clock,
-            loaded,
-            by_clock=True,
-            first_ns=first_ns,
-            start_ns=start_ns,
-            end_ns=None,
-            seams=every.seams(),
-        )
+        feed = feed_of(contracts, reads, key, clock, every.active, gateway=gateway, bars=bars)
+        yield Source(feed, clock, seams=every.seams(), **rest)
         return
     watch = RollWatch(
-        table,
+        begun.table,
         contracts,
         reads,
         lambda first, last: front_days(vendor, contracts, reads, first, last),
         tell,
     )
+    feed = feed_of(contracts, reads, key, clock, begun.table.active, bars=bars)
+    seams = {} if resumed else begun.table.seams()
     try:
-        watch.start(start_ns, now_ns)
-        yield Source(
-            feed_of(contracts, reads, key, clock, table.active, bars=bars),
-            clock,
-            loaded,
-            by_clock=True,
-            first_ns=first_ns,
-            start_ns=start_ns,
-            end_ns=None,
-            seams=seams,
-            rolls=watch.learn,
-        )
+        watch.start(begun.start_ns, now_ns)
+        yield Source(feed, clock, seams=seams, rolls=watch.learn, **rest)
     finally:
         watch.stop()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Begun:
+    """Where live begins: who serves history, which span of it is observed, the contracts at its end."""
+
+    history: History
+    first_ns: int
+    start_ns: int
+    table: RollTable
+
+
+def _begin(
+    past: History,
+    vendor: Vendor,
+    engine: Engine,
+    universe: Universe,
+    contracts: ContractMap,
+    now_ns: int,
+    tell: Callable[[str], None],
+) -> _Begun:
+    """Read what warms up."""
+    from ibs_core.roll_table import RollTable
+    from ibs_core.warm_up import first_needed_ns
+
+    reads = engine.reads
+    start_ns = _history_end(past, vendor, contracts, reads, now_ns)
+    first_ns = first_needed_ns(engine.symbols, universe, start_ns)
+    tell(f"history from {_stamp(first_ns)} to {_stamp(start_ns)}")
+    held = past.minutes(reads, first_ns, start_ns)
+    refuse_absent(held, reads, "history")
+    _refuse_holes(held, contracts, reads, start_ns, now_ns)
+    return _Begun(Held(held, past, start_ns), first_ns, start_ns, RollTable.of_bars(held, reads))
 
 
 def feed_of(
@@ -286,14 +301,14 @@ class Held:
 
 
 def _history_end(
-    past: History, vendor: Any, contracts: ContractMap, reads: Sequence[str], now_ns: int
+    past: History, vendor: Vendor, contracts: ContractMap, reads: Sequence[str], now_ns: int
 ) -> int:
     """Return the instant from which on the live service must bring the minutes."""
     from adapters.databento_history import DatabentoHistory
 
     if isinstance(past, DatabentoHistory):
         ends = [vendor.available(contracts.get(root).dataset, "ohlcv-1m")[1] for root in reads]
-        return min(min(ends) // MINUTE_NS * MINUTE_NS, now_ns)
+        return min(int(min(ends)) // MINUTE_NS * MINUTE_NS, now_ns)
     held = past.minutes(reads, -(2**62), now_ns)
     refuse_absent(held, reads, "history")
     return whole_span(held, reads)[1]

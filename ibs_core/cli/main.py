@@ -83,6 +83,14 @@ class LazyGroup(click.Group):
             "ibs_core.cli.parity:parity",
             "Run a journal again through the back-test and compare every field.",
         ),
+        "replay": (
+            "ibs_core.cli.replay:replay",
+            "Show what the worker knew and decided at a slice of a journal.",
+        ),
+        "demo-broker": (
+            "ibs_core.cli.demo_broker:demo_broker",
+            "Stand in for TradersPost on this machine, to send orders to.",
+        ),
         "config": ("ibs_core.cli.config:config", "Show or validate a configuration."),
     },
     context_settings={"help_option_names": ["-h", "--help"]},

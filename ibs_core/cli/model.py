@@ -76,7 +76,7 @@ def dataset(
             contracts,
             out,
             roots=roots,
-            names=options.names_of(names),
+            names=options.features_of(names),
             progress=progress,
         )
     if json_:
@@ -211,17 +211,17 @@ def promote(
 
 def _folder_of(models: Path, symbol: str, version: str) -> Path:
     """Find a version by its name; no name leads out of the folder of models."""
-    from ibs_core.bundle import list_bundles, load_bundle
+    from ibs_core.bundle import load_bundle, versions
 
-    found = [each for each in list_bundles(models) if each.symbol == symbol]
+    found = versions(models, symbol)
     if version == "newest" and found:
-        return max((load_bundle(each.folder).card.created, each.folder) for each in found)[1]
+        return max((load_bundle(each).card.created, each) for each in found)[1]
     for each in found:
-        if each.version == version:
-            return each.folder
+        if each.name == version:
+            return each
     raise ConfigError(
         f"no bundle of {symbol} bears this version",
-        expected=" or ".join(each.version for each in found) or "a symbol that has bundles",
+        expected=" or ".join(each.name for each in found) or "a symbol that has bundles",
         found=repr(version),
         where=str(models),
     )

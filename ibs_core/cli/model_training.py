@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ibs_core.cli import options
-from ibs_core.errors import ConfigError, EnvironmentFault
+from ibs_core.errors import ConfigError, DataError, EnvironmentFault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,9 +109,9 @@ def train(
 
     held = open_dataset(path, contracts)
     roots = roots or list(held.symbols)
-    samples = [read_sample(held, root, contracts, options.names_of(names)) for root in roots]
+    samples = [read_sample(held, root, contracts, options.features_of(names)) for root in roots]
     silent = json_ or quiet
-    told = []
+    told, failed = [], []
     n_trials = len(roots) * plan.n_searches() * plan.trials
     with options.progress_bar("searching", lambda: n_trials, silent=silent) as progress:
         workshop = Workshop(
@@ -123,14 +123,22 @@ def train(
             progress=progress,
         )
         for sample in samples:
-            trained = train_one(held, sample, plan, workshop, created_ns=time.time_ns())
-            told.append((keep(models, trained), trained.card))
+            try:
+                trained = train_one(held, sample, plan, workshop, created_ns=time.time_ns())
+            except DataError as error:  # of this symbol: the others are trained all the same
+                failed.append(error)
+            else:
+                told.append((keep(models, trained), trained.card))
     if json_:
         options.say_json([facts_of(card) | {"folder": str(folder)} for folder, card in told])
     elif not quiet:
         for folder, card in told:
             print_card(card)
             click.echo(f"bundle: {folder}")
+    for other in failed[1:]:
+        click.echo(f"error: {other}", err=True)
+    if failed:
+        raise failed[0]
 
 
 def keep(models: Path, trained: Trained) -> Path:

@@ -34,7 +34,6 @@ __all__ = [
     "features_of",
     "folder_of",
     "models_folder",
-    "names_of",
     "paths_of",
     "progress_bar",
     "quiet",
@@ -149,12 +148,6 @@ def contract_map_of(config: tuple[Path, ...]) -> ContractMap:
 
     settings = load_settings(config)
     return load_contract_map(Path(settings.contract_map) if settings.contract_map else None)
-
-
-def names_of(text: str | None) -> list[str] | None:
-    """Read ``--features``: names, each once; None when there is none."""
-    names = [name.strip() for name in text.split(",")] if text else []
-    return list(dict.fromkeys(filter(None, names))) or None
 
 
 def span_of(start: str | None, end: str | None) -> tuple[date | None, date | None]:

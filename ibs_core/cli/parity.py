@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path  # noqa: TC003  (click reads it)
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -160,7 +160,7 @@ class _Past:
         first_seq, last_seq = self.entries[0].seq, self.entries[-1].seq
         orders = self.journal.orders()
         entered = {
-            each.order.symbol: each.order.instrument
+            each.order.symbol: each.order
             for each in orders
             if each.seq < first_seq and each.order.action == "entry"
         }
@@ -179,11 +179,11 @@ def _of_day(
 ) -> tuple[list[Stored], list[Stored]]:
     """Return the entries before a session date and those of it: from its first open to its last close."""
     number = (day - type(day)(1970, 1, 1)).days
-    spans = []
+    spans: list[tuple[int, int]] = []
     for root in roots:
         sessions = universe.instrument(root).sessions
-        for i in (sessions.trade_date == number).nonzero()[0].tolist():
-            spans.append((int(sessions.open_ns[i]), int(sessions.close_ns[i])))
+        own = sessions.trade_date == number
+        spans += zip(sessions.open_ns[own].tolist(), sessions.close_ns[own].tolist(), strict=True)
     first_ns, last_ns = (min(s[0] for s in spans), max(s[1] for s in spans)) if spans else (0, 0)
     chosen = [each for each in entries if first_ns < each.time_ns <= last_ns]
     if not chosen:
@@ -237,7 +237,8 @@ def _driven(past: _Past, bars: History | None) -> _Driven:
 
 
 def _against(past: _Past, bars: History) -> Hindsight:
-    from ibs_core.hindsight import Lived, against_history, minutes_of
+    from ibs_core.hindsight import Lived, against_history
+    from ibs_core.recording import minutes_of
 
     engine = past.engine()
     lived = Lived.of(past.entries, engine.until_ns)
@@ -254,7 +255,7 @@ def _against(past: _Past, bars: History) -> Hindsight:
                 again.know_seam(root, seam_ns)
         return again
 
-    return against_history(lived, minutes_of(held, engine.reads), resumed)
+    return against_history(lived, minutes_of(held), resumed)
 
 
 def _show(found: Comparison, driven: _Driven, seen: Hindsight | None) -> None:

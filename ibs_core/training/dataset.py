@@ -175,7 +175,7 @@ def open_dataset(path: Path, contracts: ContractMap) -> Dataset:
     ConfigError
         It is no dataset, or was made with another contract map.
     DataError
-        Features have other formulas now, or the rows are not those that were written.
+        It holds no candidate, features have other formulas now, or the rows are not those that were written.
     EnvironmentFault
         The file cannot be read.
     """
@@ -214,6 +214,12 @@ def open_dataset(path: Path, contracts: ContractMap) -> Dataset:
         strategies=says["strategies"],
         generated=marks.get("ibs.generated") == "true",
     )
+    if not dataset.symbols:
+        raise DataError(
+            "dataset holds no candidate",
+            where=str(path),
+            remedy="give more bars, or a rule that lets more entries through",
+        )
     written = json.loads(marks.get(_ROWS, "{}"))
     for symbol in dataset.symbols:
         if _digest(dataset.frame(symbol)) != written.get(symbol):

@@ -34,7 +34,7 @@ Mask = NDArray[np.bool_]
 
 
 def measure(sample: Sample, selected: Mask) -> dict[str, Any]:
-    """Measure what selected candidates earned over the sessions of all of them.
+    """Measure what one position at a time earns with selected candidates, over the sessions of all of them.
 
     Parameters
     ----------
@@ -48,8 +48,11 @@ def measure(sample: Sample, selected: Mask) -> dict[str, Any]:
         ``sharpe_per_session``, ``sharpe_annual``, ``sessions``, ``eras_net_usd`` (of five equal blocks of
         the sessions), ``eras_positive``: JSON values, None where undefined.
     """
-    returns = sample.returns(selected)[sample.judged()]
-    earned = sample.net_usd[selected]
+    traded = sample.traded(
+        selected
+    )  # labels overlap: summed, they are an account that nobody can have
+    returns = sample.returns(traded)[sample.judged()]
+    earned = sample.net_usd[traded]
     lost = -float(earned[earned < 0].sum())
     sharpe = sharpe_of(returns)
     eras = [float(era.sum()) for era in np.array_split(returns, N_ERAS)]
@@ -67,7 +70,7 @@ def measure(sample: Sample, selected: Mask) -> dict[str, Any]:
 
 
 def sure_to_help(sample: Sample, selected: Mask, *, seed: int) -> float | None:
-    """Tell how sure it is that leaving out the others earned more than taking all.
+    """Tell how sure it is that a history with the vetoes earned more than one without.
 
     Parameters
     ----------
@@ -78,19 +81,21 @@ def sure_to_help(sample: Sample, selected: Mask, *, seed: int) -> float | None:
     Returns
     -------
     float or None
-        Share of resamples of the sessions (stationary bootstrap) in which what was left out lost money. None
-        where nothing was left out, or there are fewer sessions than `_N_SESSIONS_MIN`.
+        Share of resamples of the sessions (stationary bootstrap) in which it did, one position at a time
+        in both. None where nothing was left out, or there are fewer sessions than `_N_SESSIONS_MIN`.
     """
-    left_out = sample.returns(~selected)[sample.judged()]
-    if selected.all() or len(left_out) < _N_SESSIONS_MIN:
+    everything = np.ones(len(sample), np.bool_)
+    veto, off = (sample.returns(sample.traded(each)) for each in (selected, everything))
+    gained = (veto - off)[sample.judged()]
+    if selected.all() or len(gained) < _N_SESSIONS_MIN:
         return None
     sums = resampled_sums(
-        left_out[:, None],
+        gained[:, None],
         n_resamples=_N_RESAMPLES,
-        mean_block=block_sessions(len(left_out)),
+        mean_block=block_sessions(len(gained)),
         seed=seed,
     )
-    return float((sums < 0).mean())
+    return float((sums > 0).mean())
 
 
 def middle_path(sample: Sample, paths: Mask) -> tuple[int, list[float | None]]:
@@ -111,7 +116,7 @@ def middle_path(sample: Sample, paths: Mask) -> tuple[int, list[float | None]]:
         Sharpe ratio per session of every path.
     """
     judged = sample.judged()
-    found = [sharpe_of(sample.returns(path)[judged]) for path in paths]
+    found = [sharpe_of(sample.returns(sample.traded(path))[judged]) for path in paths]
     values = np.array([-math.inf if each is None else each for each in found])
     return int(np.argsort(values, kind="stable")[(len(values) - 1) // 2]), found
 

@@ -104,6 +104,10 @@ class Plan:
         """Refuse what no training can do."""
         if self.trials < 1:
             raise ConfigError("option --trials", expected="at least 1", found=f"{self.trials}")
+        if self.jobs == 0:
+            raise ConfigError(
+                "option --jobs", expected="1 or more, or -1 for one a core", found="0"
+            )
         if self.selection not in SELECTIONS:
             raise ConfigError(
                 "option --selection",

@@ -110,6 +110,26 @@ class Sample:
         between[first : last + 1] = True
         return np.flatnonzero(own | (between & self.idle))
 
+    def traded(self, selected: Mask) -> Mask:
+        """Tell which of selected candidates one position at a time trades.
+
+        Parameters
+        ----------
+        selected : (n_rows,) bool
+
+        Returns
+        -------
+        (n_rows,) bool
+            Those that are decided after the exit of the one before them, as in a back-test: of all
+            candidates of a symbol exactly its trades, but for a cooldown and limits of the portfolio.
+        """
+        found = np.zeros(len(self), np.bool_)
+        held_until_ns = np.iinfo(np.int64).min
+        for i in np.flatnonzero(selected):
+            if self.labels.start_ns[i] > held_until_ns:
+                found[i], held_until_ns = True, self.labels.end_ns[i]
+        return found
+
     def returns(self, selected: Mask) -> Floats:
         """Sum what selected candidates earned, by the session of their exit.
 

@@ -7,21 +7,24 @@ ledger before it enters the study: a trial that was run is never missing from th
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import optuna
+from sqlalchemy.exc import SQLAlchemyError
 
 from ibs_core.errors import EnvironmentFault
 from ibs_core.research.purging import combinatorial
 from ibs_core.research.trial import Trial
+from ibs_core.research.trial_ledger import Selection
 from ibs_core.training.forests import out_of_fold, usable_splits
 from ibs_core.training.sample import choose_threshold
 from ibs_core.training.selection import rank
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from optuna.distributions import BaseDistribution
@@ -118,7 +121,8 @@ def prepare(studies: Path) -> None:
             found=error.strerror or str(error),
             remedy="check the path and its permissions",
         ) from error
-    _close(_storage(studies))
+    with _opened(studies):
+        pass
 
 
 def inner_splits(sample: Sample, plan: Plan) -> tuple[list[Split], list[str]]:
@@ -163,15 +167,16 @@ def search(sample: Sample, plan: Plan, record: Record, name: str) -> Found:
     rankings = [rank(sample.take(split.train), plan) for split in splits]
     keep = plan.space.keep if plan.selection != "none" else (len(sample.names),)
     distributions = _distributions(plan.space, keep)
-    storage = _storage(record.studies)
-    try:
+    with _opened(record.studies) as storage:
         kept = optuna.create_study(
             study_name=study_name, storage=storage, direction="maximize", load_if_exists=True
         )
         study = optuna.create_study(direction="maximize")
         # By number: what two processes tried at the same time was kept twice.
         made = {trial.user_attrs["number"]: trial for trial in kept.get_trials(deepcopy=False)}
-        for number in range(min(len(made), plan.trials)):
+        # No trial that the ledger lacks: where it was lost, they are made and counted anew.
+        n_counted = record.ledger.count(Selection(study=study_name))
+        for number in range(min(len(made), n_counted, plan.trials)):
             study.add_trial(made[number])
         for number in range(len(study.trials), plan.trials):
             study.sampler = optuna.samplers.TPESampler(seed=plan.seed + number, multivariate=True)
@@ -186,8 +191,6 @@ def search(sample: Sample, plan: Plan, record: Record, name: str) -> Found:
             asked.set_user_attr("number", number)
             asked.set_user_attr("threshold", choice.threshold if choice else 0.0)
             kept.add_trial(study.tell(asked, choice.sharpe if choice else _NOTHING))
-    finally:
-        _close(storage)
     best = study.best_trial
     value = best.value
     assert value is not None
@@ -244,12 +247,22 @@ def _trial(
     )
 
 
-def _storage(studies: Path) -> optuna.storages.RDBStorage:
-    return optuna.storages.RDBStorage(
-        f"sqlite:///{studies.absolute()}", engine_kwargs={"connect_args": {"timeout": 60}}
-    )
-
-
-def _close(storage: optuna.storages.RDBStorage) -> None:
-    storage.remove_session()
-    storage.engine.dispose()
+@contextmanager
+def _opened(studies: Path) -> Iterator[optuna.storages.RDBStorage]:
+    """Open the studies, made when they are not there; a fault of the file is an error of ours."""
+    try:
+        storage = optuna.storages.RDBStorage(
+            f"sqlite:///{studies.absolute()}", engine_kwargs={"connect_args": {"timeout": 60}}
+        )
+        try:
+            yield storage
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        cause = getattr(error, "orig", None) or error.__cause__ or error
+        raise EnvironmentFault(
+            f"studies {studies}",
+            found=str(cause).splitlines()[0],
+            remedy="check the path, its permissions and the free space; moved away, the file is made anew",
+        ) from error

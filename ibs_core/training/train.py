@@ -146,6 +146,12 @@ def train(
     """
     first = first_of_last(sample.labels.session, plan.holdout)
     aside = holdout(sample.labels, first_session=first, embargo=plan.embargo)
+    if not len(aside.train):
+        raise DataError(
+            f"no candidate of {sample.symbol} is left before the holdout",
+            expected="sessions before it, beyond the embargo",
+            remedy="lower --holdout or --embargo, or add data",
+        )
     past, future = sample.take(aside.train), sample.take(aside.test)
     record = _record(dataset, past, plan, workshop)
     parts = parts_of(past, plan)
@@ -276,7 +282,7 @@ def _judge(
     n_groups = 1 + max(max(split.test_groups) for split in parts.outer)
     paths = stitch(parts.outer, groups_of(past.labels.session, n_groups), selected) == 1.0
     middle, sharpes = middle_path(past, paths)
-    returns = past.returns(paths[middle])[past.judged()]
+    returns = past.returns(past.traded(paths[middle]))[past.judged()]
     everything = np.ones(len(past), np.bool_)
     study = searched["all"].found.study
     return {

@@ -1,0 +1,152 @@
+"""A webhook's URL, which is its credential: read from the environment, and never shown."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from ibs_core.errors import ConfigError, EnvironmentFault
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Webhook", "webhook_of"]
+
+_PATH: Final = re.compile(r"/trading/webhook/([\w-]+)/([\w-]+)", re.ASCII)
+_LOOPBACK: Final = frozenset(("127.0.0.1", "::1", "localhost"))
+_LINE: Final = re.compile(r"\s*(?:export\s+)?(\w+)\s*=\s*(.*?)\s*", re.ASCII)
+
+
+class Webhook:
+    """Where the orders of a route go.
+
+    Parameters
+    ----------
+    route : str
+        Its name, the only thing of it that is ever shown.
+    url : str
+
+    Raises
+    ------
+    ConfigError
+        It is not a webhook's address; the message does not hold it.
+    """
+
+    __slots__ = ("_secrets", "_url", "key", "root", "route")
+
+    def __init__(self, route: str, url: str) -> None:
+        self.route = route
+        try:
+            parts = urlsplit(url)
+            host, _ = parts.hostname or "", parts.port
+        except ValueError:
+            raise self._malformed() from None
+        found = _PATH.fullmatch(parts.path)
+        is_safe = parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK)
+        plain = not (parts.query or parts.fragment or "@" in parts.netloc) and url.isascii()
+        if not (found and is_safe and host and plain):
+            raise self._malformed()
+        self._url = url
+        self._secrets = found.groups()
+        self.root = f"{parts.scheme}://{parts.netloc}/"
+        self.key = hashlib.sha256(found[1].encode()).hexdigest()[:16]
+
+    def __repr__(self) -> str:
+        return f"Webhook({self.route!r})"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a webhook is not written to anywhere")
+
+    def url(self) -> str:
+        """Return the secret, for the one place that sends.
+
+        Returns
+        -------
+        str
+        """
+        return self._url
+
+    def redact(self, text: str) -> str:
+        """Take the secret out of a text.
+
+        Parameters
+        ----------
+        text : str
+            Of the receiver.
+
+        Returns
+        -------
+        str
+        """
+        for secret in (self._url, *self._secrets):
+            text = text.replace(secret, "***")
+        return text
+
+    def _malformed(self) -> ConfigError:
+        return ConfigError(
+            f"webhook of route {self.route!r}",
+            expected="https://webhooks.traderspost.io/trading/webhook/<uuid>/<password>",
+            found="another form, not shown because it may be the secret",
+            remedy="copy it again from the strategy's page",
+        )
+
+
+def webhook_of(route: str, variable: str, env_file: Path | None = None) -> Webhook:
+    """Read a webhook from the environment, or from a file that only its owner can read.
+
+    Parameters
+    ----------
+    route : str
+        Name of the route.
+    variable : str
+        Name of the variable that holds the URL.
+    env_file : Path, optional
+        Lines ``NAME=value``, read where the environment has no such variable.
+
+    Returns
+    -------
+    Webhook
+
+    Raises
+    ------
+    ConfigError
+        No such variable, an empty one, or one of another form.
+    EnvironmentFault
+        The file is missing, or others may read it.
+    """
+    url = os.environ.get(variable, "").strip()
+    if not url and env_file is not None:
+        url = _of_file(env_file).get(variable, "")
+    if not url:
+        raise ConfigError(
+            f"webhook of route {route!r}",
+            expected=f"its URL in the environment variable {variable}",
+            found="none",
+            remedy="export it, or put it into an env file of mode 0600",
+        )
+    return Webhook(route, url)
+
+
+def _of_file(path: Path) -> dict[str, str]:
+    try:
+        handle = os.open(path, os.O_RDONLY)
+        with os.fdopen(handle, encoding="utf-8") as file:
+            facts = os.fstat(handle)
+            mode = stat.S_IMODE(facts.st_mode)
+            if not stat.S_ISREG(facts.st_mode) or mode & 0o077 or facts.st_uid != os.geteuid():
+                raise EnvironmentFault(
+                    f"env file {path}",
+                    expected="a file of this user that nobody else may read, mode 0600",
+                    found=f"mode {mode:04o}",
+                    remedy=f"chmod 600 {path}",
+                )
+            lines = file.read().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not text"
+        raise EnvironmentFault(f"env file {path}", found=why, remedy="check the path") from None
+    found = (_LINE.fullmatch(line) for line in lines if not line.lstrip().startswith("#"))
+    return {each[1]: each[2].strip("\"'") for each in found if each}
