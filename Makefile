@@ -6,7 +6,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet install --constraint requi
 .PHONY: demo demo-backtest demo-model demo-live test check bench soak lock calendar format clean help
 
 help: ## list the verbs
-	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 16
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
@@ -38,12 +38,12 @@ demo: demo-backtest demo-model demo-live ## generated data: a back-test and its 
 	@echo "  the settings    .venv/bin/ibs config show"
 	@echo "  the manual      README.md and docs/"
 
-demo-backtest: .venv/base.stamp
+demo-backtest: .venv/base.stamp ## its first part
 	@echo "1/3  a back-test: ibs data sample demo/bars; ibs backtest --parquet demo/bars"
 	@$(BIN)/ibs data sample demo/bars --start 2022-01-03 --end 2024-12-31
 	@$(BIN)/ibs backtest --parquet demo/bars --out demo/runs
 
-demo-model: .venv/train.stamp
+demo-model: .venv/train.stamp ## its second part, after the first
 	@echo
 	@echo "2/3  a veto for ES and CL: ibs model dataset, train, promote; off, shadow and veto beside each other"
 	@rm -rf demo/models
@@ -54,7 +54,7 @@ demo-model: .venv/train.stamp
 	  ../$(BIN)/ibs backtest --parquet bars --symbols ES,CL --model-mode $$mode --out runs-$$mode --quiet --no-report; done
 	@cd demo && ../$(BIN)/ibs model veto-value --parquet bars --symbols ES,CL
 
-demo-live: .venv/live.stamp
+demo-live: .venv/live.stamp ## its third part, after the first
 	@echo
 	@echo "3/3  December as if it were live, on paper: ibs run-live --replay demo/bars; then ibs parity"
 	@rm -f demo/live.*
