@@ -144,7 +144,7 @@ def test_seventeen_bundles_are_loaded_and_verified(benchmark, capsys, model, row
     benchmark.extra_info["ratio_to_one_session"] = ours / one
     benchmark.pedantic(start, rounds=3)
     tell(capsys, f"{N_BUNDLES} bundles: {ours:.2f} s; opening one session {one * 1e3:.0f} ms")
-    assert ours <= 3.0 * N_BUNDLES * one
+    assert ours <= 5.0 * N_BUNDLES * one
 
 
 def test_scores_are_explained(benchmark, capsys, model, rows):
