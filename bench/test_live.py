@@ -6,13 +6,14 @@ on the disk before the sink is called. How long the disk itself takes is measure
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
-import statistics
 import time
 from datetime import date
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from ibs_core.contracts import load_contract_map
 from ibs_core.engine import Engine
 from ibs_core.live import Limits, Worker
 from ibs_core.market_data import HeldBars, hold, open_bars
-from ibs_core.ports import Minute
+from ibs_core.ports import FeedNote, Minute, MinuteEnd
 from ibs_core.research.sample_data import write_sample
 from ibs_core.universe import Model, Universe
 from ibs_core.wiring import feeds_of_node
@@ -95,51 +96,82 @@ def settings_of(roots):
 
 
 class Collected:
-    """A sink that notes when it was called."""
+    """A sink that notes when it was called, and for how many orders."""
 
     def __init__(self):
-        self.at = []
+        self.calls = []
 
     def send(self, orders):
-        self.at.append((time.perf_counter(), len(orders)))
+        self.calls.append((time.perf_counter(), len(orders)))
 
     def close(self):
         """Nothing is open."""
 
 
-class Silent:
-    """A feed and a clock of which nothing is asked."""
+class Script:
+    """A feed that delivers minutes and their ends from a list, and calls back around each end; a clock."""
+
+    def __init__(self, coming=(), before=None, after=None):
+        self._events = self._said(coming)
+        self._before, self._after = before, after
+        self._end = None
+
+    def _said(self, coming):
+        yield FeedNote("replayed", "")
+        for ts_ns, minutes in coming:
+            yield from minutes
+            yield MinuteEnd(ts_ns + MINUTE_NS)
+        yield FeedNote("ended", "")
 
     def now_ns(self):
         return 0
 
     def start(self, since_ns):
-        """Nothing comes by itself."""
+        """All comes by itself."""
+
+    def next(self, timeout_s):  # noqa: ARG002  (something always comes)
+        if self._end is not None:
+            self._after(self._end)
+        event = next(self._events)
+        self._end = event.ts_ns if isinstance(event, MinuteEnd) else None
+        if self._end is not None:
+            self._before()
+        return event
+
+    def stop(self):
+        """Nothing runs."""
 
 
 class Past:
+    """History that is held."""
+
     def __init__(self, bars):
-        self.bars = bars
+        self._bars = bars
 
-    def minutes(self, roots, first_ns, until_ns):
-        return self.bars.between(first_ns, until_ns)
+    def minutes(self, roots, first_ns, until_ns):  # noqa: ARG002  (all roots are held)
+        return self._bars.between(first_ns, until_ns)
 
 
-def worker_of(roots, bars, path, start_ns, models):
-    """Make a worker and start it, from its journal if that holds anything."""
-    from adapters.sqlite_journal import SqliteJournal
-
+def engine_of(roots, models):
     own = settings_of(roots)
     universe = Universe(own, MAP, start=None, end=None, models=models)
-    engine = Engine(universe, [r for r in MAP.contracts if r in roots], own, {})
-    journal, sink, silent = SqliteJournal(path), Collected(), Silent()
+    return Engine(universe, [root for root in MAP.contracts if root in roots], own, {})
+
+
+def start(engine, bars, journal, script, sink=None):
+    """Start a worker, from its journal if that holds anything."""
     worker = Worker(
-        engine, feed=silent, history=Past(bars), journal=journal, sink=sink, clock=silent,
-        limits=Limits(by_clock=False), tell=lambda _: None,
-    )  # fmt: skip
-    worker.start({}, first_ns=-(2**62), start_ns=start_ns)
-    worker._block("not_live", off=True)
-    return worker, engine, sink
+        engine,
+        feed=script,
+        history=Past(bars),
+        journal=journal,
+        sink=sink or Collected(),
+        clock=script,
+        limits=Limits(by_clock=False),
+        tell=lambda _: None,
+    )
+    worker.start({}, first_ns=-(2**62), start_ns=LIVE_NS)
+    return worker
 
 
 def minutes_after(bars: HeldBars, roots, start_ns):
@@ -170,3 +202,143 @@ class Stopwatch:
             return self.function(*arguments, **named)
         finally:
             self.seconds += time.perf_counter() - before
+
+
+class Boundaries:
+    """What each boundary took at which every symbol sent an order, in seconds, and its parts."""
+
+    def __init__(self, sink, journal, n_roots, monkeypatch):
+        self._sink, self._n_roots = sink, n_roots
+        self._parts = {
+            "observe": Stopwatch(signals.observe_many),
+            "decide": Stopwatch(replay.decide_many),
+            "journal": Stopwatch(journal.append),
+        }
+        monkeypatch.setattr(signals, "observe_many", self._parts["observe"])
+        monkeypatch.setattr(replay, "decide_many", self._parts["decide"])
+        monkeypatch.setattr(journal, "append", self._parts["journal"])
+        self._began = 0.0
+        self.rows, self.resident_mb, self.n_minutes = [], [], 0
+
+    def before(self):
+        if self.n_minutes % 5_000 == 0:
+            self.resident_mb.append(resident_mb())
+        self.n_minutes += 1
+        for part in self._parts.values():
+            part.seconds = 0.0
+        self._sink.calls.clear()
+        self._began = time.perf_counter()
+
+    def after(self, end_ns):
+        if end_ns % HOUR_NS or not self._sink.calls:
+            return
+        at, n_orders = self._sink.calls[-1]
+        if n_orders >= self._n_roots:
+            parts = {name: part.seconds for name, part in self._parts.items()}
+            self.rows.append({"all": at - self._began} | parts)
+
+    def milliseconds(self, *names):
+        """Return the sums of some parts: p50 and p99."""
+        sums = [sum(row[name] for name in names) * 1e3 for row in self.rows]
+        return np.percentile(sums, 50), np.percentile(sums, 99)
+
+
+def to_the_disk(folder):
+    """Milliseconds that a small write takes to the disk: p50 and p99."""
+    taken = []
+    with (folder / "probe").open("wb") as file:
+        for _ in range(100):
+            before = time.perf_counter()
+            file.write(bytes(16_384))
+            file.flush()
+            os.fsync(file.fileno())
+            taken.append((time.perf_counter() - before) * 1e3)
+    return np.percentile(taken, 50), np.percentile(taken, 99)
+
+
+def resident_mb():
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what the warm-up freed would hide what grows
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+@pytest.fixture
+def standing():
+    """Keep what the benchmark itself holds out of the garbage collector's way."""
+    yield gc.freeze
+    gc.unfreeze()
+
+
+@pytest.mark.parametrize(("roots", "limit_ms"), [(SEVENTEEN, 10.0), (("ES",), 2.0)])
+def test_a_month_of_boundaries_and_a_restart(
+    benchmark, capsys, bars, models, tmp_path, monkeypatch, standing, roots, limit_ms
+):
+    from adapters.sqlite_journal import SqliteJournal
+
+    path, engine, sink = tmp_path / "journal.sqlite", engine_of(roots, models), Collected()
+    coming = minutes_after(bars, [root for root in engine.reads if root in bars.roots], LIVE_NS)
+    with SqliteJournal(path) as journal:
+        run = Boundaries(sink, journal, len(roots), monkeypatch)
+        began = time.perf_counter()
+        script = Script(coming.items(), run.before, run.after)
+        worker = start(engine, bars, journal, script, sink)
+        warm_s = time.perf_counter() - began
+        standing()
+        assert worker.run(lambda: False) == "ended"
+    with SqliteJournal(path) as journal:  # as if it had been killed: the last day is replayed
+        began = time.perf_counter()
+        resumed = engine_of(roots, models)
+        start(resumed, bars, journal, Script())
+        restart_s = time.perf_counter() - began
+    all_50, all_99 = run.milliseconds("all")
+    own_50, own_99 = run.milliseconds("observe", "decide")
+    journal_50, journal_99 = run.milliseconds("journal")
+    disk_50, disk_99 = to_the_disk(tmp_path)
+    grown_mb = run.resident_mb[-1] - run.resident_mb[1]
+    tell(
+        capsys,
+        f"{len(roots)} of {len(engine.reads)} symbols, load {os.getloadavg()[0]:.1f}: boundary to sink p50 "
+        f"{all_50:.2f} ms, p99 {all_99:.2f} of {len(run.rows)} (aim {limit_ms:g}); of it observe and decide "
+        f"{own_50:.3f}, {own_99:.3f}, the journal {journal_50:.2f}, {journal_99:.2f}, of which a bare "
+        f"write to the disk takes {disk_50:.2f}, {disk_99:.2f}",
+    )
+    tell(
+        capsys,
+        f"ready {restart_s:.1f} s from a snapshot (aim 20), {warm_s:.1f} s from history (aim 60); memory "
+        f"{grown_mb:+.1f} MB over {run.n_minutes} minutes (aim 20)",
+    )
+    benchmark.extra_info |= {"p99_ms": all_99, "restart_s": restart_s, "warm_s": warm_s}
+    benchmark(lambda: None)
+    assert resumed.until_ns == engine.until_ns
+    assert len(run.rows) > 100
+    assert all_50 - journal_50 < 3 * limit_ms
+    assert own_50 < 0.5 * len(roots)
+    assert restart_s < 20
+    assert warm_s < 180
+    assert grown_mb < 60
+
+
+def test_a_year_of_minutes_is_replayed_through_client_engine_and_journal(
+    benchmark, capsys, symbol_year, tmp_path
+):
+    from ibs_core.cli.run_live import run_live
+
+    (tmp_path / "config.yml").write_text("symbols: {ES: {}}\n")
+    before = time.perf_counter()
+    options = f"--config {tmp_path}/config.yml --replay {symbol_year} --speed max"
+    done = CliRunner().invoke(
+        run_live, [*options.split(), "--journal", str(tmp_path / "journal.sqlite"), "--json"]
+    )
+    seconds = time.perf_counter() - before
+    assert done.exit_code == 0, done.output
+    n_trades = len(json.loads(done.stdout)["trades"])
+    tell(
+        capsys,
+        f"a year of one symbol at full speed {seconds:.1f} s (aim 60), {n_trades} trades; "
+        f"load {os.getloadavg()[0]:.1f}",
+    )
+    benchmark.extra_info["seconds"] = seconds
+    benchmark(lambda: None)
+    assert n_trades > 50
+    assert seconds < 180

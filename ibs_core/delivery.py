@@ -314,9 +314,8 @@ def _choose(
 
 def _call(delivery: Delivery, view: View) -> tuple[Page | None, int]:
     """Call for an exit that is on its way for too long, whatever holds it; and tell when that would be."""
-    is_told = "undelivered" in delivery.paged
     arrived = any(each.outcome == "ACCEPTED" for each in delivery.attempts)
-    if delivery.is_entry or is_told or arrived:
+    if delivery.is_entry or delivery.paged or arrived:
         return None, _NEVER
     if view.now_ns < delivery.taken_ns + _CALL_NS:
         return None, delivery.taken_ns + _CALL_NS

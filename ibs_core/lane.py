@@ -61,12 +61,6 @@ class Lane:
     reader : callable
         Given a wiring, returns what reads for it.
 
-    Attributes
-    ----------
-    symbol : Symbol
-    stream : Stream
-    asked : (int, int), UTC ns
-        Ends of the last bar and of the last session that were observed; 0 before the first.
     """
 
     def __init__(
@@ -82,7 +76,7 @@ class Lane:
         self._path = _NO_PATH
         self._laid: tuple[int, ...] = ()
         self._open_schedule = np.zeros(1, SCHEDULE)
-        self.asked: tuple[int, ...] = (0, 0)
+        self.asked: tuple[int, ...] = (0, 0)  # ends of the last bar and session, 0 before the first
 
     def roll_at(self, seams: Ints) -> None:
         """Learn the roll instants anew.

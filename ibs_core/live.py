@@ -20,7 +20,7 @@ from ibs_core.market_data.runs import stamp
 from ibs_core.orders import orders_of
 from ibs_core.portfolio import ABSENT, CANCEL, FIRST_BLOCK, INPUT, LIVE_BLOCKS
 from ibs_core.ports import Entry, FeedNote, Minute, MinuteEnd, Order
-from ibs_core.recording import SEAM, differences, minutes_in, minutes_of, recorded
+from ibs_core.recording import SEAM, differences, laid_out, minutes_in, minutes_of, recorded
 from ibs_core.snapshot import pack, unpack
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Worker:
         self._journal, self._sink, self._clock = journal, sink, clock
         self._limits, self._tell = limits, tell
         self._pending: list[Minute] = []
-        self._since: list[Minute] = []
+        self._since = bytearray()  # minutes since the last entry, laid out while there is time
         self._seams = _NO_SEAMS
         self._newest: dict[str, int] = {}
         self._entered: dict[str, Order] = {}
@@ -181,7 +181,7 @@ class Worker:
             self._engine.know_seam(root, seam_ns)
         minutes = minutes_in(arrays)
         done = self._engine.advance(minutes, stored.time_ns, arrays["inputs"])
-        again = recorded(minutes, arrays["inputs"], arrays["seams"], done)
+        again = recorded(laid_out(minutes), arrays["inputs"], arrays["seams"], done)
         if found := differences(again, arrays):
             raise DataError(
                 f"entry {stored.seq} of the journal does not replay",
@@ -365,7 +365,7 @@ class Worker:
         inputs: Records,
         withdrawn: Sequence[str] = (),
     ) -> None:
-        self._since += minutes
+        self._since += laid_out(minutes)
         done = self._engine.advance(minutes, until_ns, inputs)
         if done.is_slice or len(inputs):
             self._commit(done, inputs, withdrawn)
@@ -375,7 +375,7 @@ class Worker:
         orders = orders_of(done, self._engine, self._entered, withdrawn)
         arrays = recorded(self._since, inputs, self._seams, done)
         self._seq = self._journal.append(Entry(done.until_ns, arrays, orders))
-        self._since, self._seams, self._written_ns = [], _NO_SEAMS, done.until_ns
+        self._since, self._seams, self._written_ns = bytearray(), _NO_SEAMS, done.until_ns
         if orders:
             self._sink.send(orders)
         for order in orders:

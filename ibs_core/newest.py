@@ -38,21 +38,12 @@ class Newest:
     ----------
     tails : Mapping of key to Tail
 
-    Attributes
-    ----------
-    tails : Mapping of key to Tail
-    places : dict of (key, str) to int
-        Where a side stands in the arrays.
-    ends, dates, counts : (n_sides,) int64
-        End and trade date of the last bar, an instant before all others without one; bars so far.
-    firsts : dict of (key, str) to int
-        Where the values of a side begin.
-    values : (n_values,) float64
-        Of its formulas, side after side.
     """
 
     def __init__(self, tails: Mapping[Hashable, Tail]) -> None:
         self.tails = tails
+        # Of each side: where it stands here, where its values begin, the end and the trade date of its last
+        # bar (before all others without one), and how many it has had.
         sides = {(key, side): each for key, tail in tails.items() for side, each in _of(tail)}
         self.places = {side: i for i, side in enumerate(sides)}
         stops = np.cumsum([len(each.wanted) for each in sides.values()]).tolist()

@@ -240,7 +240,7 @@ def settle(
     if outcome == "ACCEPTED" and attempt.flattens:
         return "FLATTENED", "an exit was accepted in its place", None
     if outcome == "ACCEPTED":
-        if _overtook(delivery, attempt, others):
+        if not delivery.is_entry and _overtook(delivery, attempt, others):
             why = "accepted; sent again 15 s after the entry that it may have overtaken"
             return "PENDING", why, None
         return "ACKED", said, None

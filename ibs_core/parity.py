@@ -15,7 +15,7 @@ from ibs_core.bars import joined
 from ibs_core.orders import orders_of
 from ibs_core.portfolio import CANCEL, DECISION, INPUT
 from ibs_core.positions import TRADE
-from ibs_core.recording import differences, minutes_in, recorded
+from ibs_core.recording import differences, laid_out, minutes_in, recorded
 from ibs_core.snapshot import pack, unpack
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _step_by_step(
             engine.know_seam(root, seam_ns)
         minutes = minutes_in(arrays)
         done = engine.advance(minutes, stored.time_ns, arrays["inputs"])
-        found = recorded(minutes, arrays["inputs"], arrays["seams"], done)
+        found = recorded(laid_out(minutes), arrays["inputs"], arrays["seams"], done)
         out.differences += [f"entry {stored.seq}, {each}" for each in differences(found, arrays)]
         roots = [symbol.root for symbol in engine.symbols]
         told = arrays["inputs"]
@@ -198,7 +198,7 @@ def _take(entries: Sequence[Stored], engine: Engine) -> Arrays:
     minutes = [each for stored in entries for each in minutes_in(stored.arrays)]
     inputs = joined([np.zeros(0, INPUT), *(each.arrays["inputs"] for each in entries)])
     done = engine.advance(minutes, entries[-1].time_ns, inputs)
-    return recorded(minutes, inputs, entries[0].arrays["seams"], done)
+    return recorded(laid_out(minutes), inputs, entries[0].arrays["seams"], done)
 
 
 def _laid_together(entries: Sequence[Mapping[str, NDArray[Any]]]) -> Arrays:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ibs_core.bars import Records
     from ibs_core.market_data import MinuteSource
 
-__all__ = ["MINUTE", "SEAM", "differences", "minutes_in", "minutes_of", "recorded"]
+__all__ = ["MINUTE", "SEAM", "differences", "laid_out", "minutes_in", "minutes_of", "recorded"]
 
 MINUTE = np.dtype(
     [
@@ -41,13 +41,31 @@ SEAM = np.dtype([("root", "U6"), ("seam_ns", "i8")])
 Arrays = dict[str, "NDArray[Any]"]
 
 
-def recorded(minutes: Sequence[Minute], inputs: Records, seams: Records, done: Advance) -> Arrays:
-    """Lay out one entry.
+def laid_out(minutes: Sequence[Minute]) -> bytes:
+    """Lay minutes out as an entry holds them: what is laid out as it comes costs no slice its time.
 
     Parameters
     ----------
     minutes : sequence of Minute
-        Since the entry before.
+
+    Returns
+    -------
+    bytes
+        (n_minutes,) MINUTE.
+    """
+    rows = [
+        (m.root, m.instrument, m.ts_ns, m.open, m.high, m.low, m.close, m.volume) for m in minutes
+    ]
+    return np.array(rows, MINUTE).tobytes()
+
+
+def recorded(minutes: bytes | bytearray, inputs: Records, seams: Records, done: Advance) -> Arrays:
+    """Lay out one entry.
+
+    Parameters
+    ----------
+    minutes : bytes
+        Since the entry before, each as ``laid_out``.
     inputs : (n_inputs,) INPUT
     seams : (n_seams,) SEAM
         Made known before `minutes`.
@@ -62,13 +80,7 @@ def recorded(minutes: Sequence[Minute], inputs: Records, seams: Records, done: A
     """
     roots = list(done.bars)
     out: Arrays = {
-        "minutes": np.array(
-            [
-                (m.root, m.instrument, m.ts_ns, m.open, m.high, m.low, m.close, m.volume)
-                for m in minutes
-            ],
-            MINUTE,
-        ),
+        "minutes": np.frombuffer(bytes(minutes), MINUTE),
         "inputs": np.asarray(inputs, INPUT),
         "seams": np.asarray(seams, SEAM),
         "roots": np.array(roots, "U6"),

@@ -226,7 +226,9 @@ class SeriesBuilder:
 
     def _take(self, bars: Records, days: Records, path: Records, n: NDArray[np.int64]) -> None:
         if n[0] or n[1] or n[2]:
-            self._parts.append((copied(bars[: n[0]]), copied(days[: n[1]]), copied(path[: n[2]])))
+            parts = bars[: n[0]], days[: n[1]], path[: n[2]]
+            bars, days, path = (copied(each) if len(each) else each for each in parts)
+            self._parts.append((bars, days, path))
 
 
 class Scratch:

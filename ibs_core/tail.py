@@ -39,10 +39,6 @@ class Tail:
         Everything that is read of the instrument.
     sessions : Sessions
 
-    Attributes
-    ----------
-    bar, day : Side
-    sessions : Sessions
     """
 
     def __init__(self, lookups: Iterable[Lookup], sessions: Sessions) -> None:
@@ -121,13 +117,6 @@ class Side:
     wanted : iterable of Node
         What is read of the side.
 
-    Attributes
-    ----------
-    wanted : list of Node
-    bars : (n,) BAR
-    rows : (n, n_wanted) float64
-    gone : int
-        Bars that came before these.
     """
 
     def __init__(self, wanted: Iterable[Node]) -> None:
@@ -137,7 +126,7 @@ class Side:
         self._memory = memory_of(self._state)
         self.bars: Records = np.zeros(0, BAR)
         self.rows: Floats = np.empty((0, len(self.wanted)))
-        self.gone = 0
+        self.gone = 0  # bars that came before these
 
     @property
     def ends_ns(self) -> Ints:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from dbn_vendor import rolling_vendor
-from live_worlds import KEY, MAP, SteppedFeed, at, make_world
+from live_worlds import KEY, MAP, at, make_world
 from sample_bundle import tradable_bundle
 
 from adapters.databento_gateway import Gateway, tape_of_minutes
@@ -28,6 +28,7 @@ from ibs_core.cli.main import cli
 from ibs_core.config import load_settings
 from ibs_core.errors import ConfigError, IbsError
 from ibs_core.live import Worker
+from ibs_core.ports import FeedNote, MinuteEnd
 
 KEY_NAME = "DATABENTO_API_KEY"
 
@@ -203,6 +204,28 @@ def vendor(monkeypatch):
     return vendor
 
 
+class Stepped:
+    """A feed that moves the market time of its gateway on, each step when the one before has arrived."""
+
+    def __init__(self, feed, gateway, steps):
+        self.feed, self.gateway, self.steps = feed, gateway, iter(steps)
+        self.start, self.stop, self.telemetry = feed.start, feed.stop, feed.telemetry
+        self.told_ns, self.streams = 0, False
+        self.arrived = lambda: self.streams
+
+    def next(self, timeout_s):
+        event = self.feed.next(min(timeout_s, 0.02))
+        if isinstance(event, MinuteEnd):
+            self.told_ns = event.ts_ns
+        elif isinstance(event, FeedNote) and event.kind == "replayed":
+            self.streams = True
+        elif event is None and self.arrived():
+            step_ns, arrived = next(self.steps)
+            self.arrived = arrived or (lambda: self.told_ns >= step_ns)
+            self.gateway.advance_to(step_ns)
+        return event
+
+
 @pytest.fixture
 def rolling(vendor, tmp_path, monkeypatch):
     """`ibs run-live` on the vendor's services, where market time is moved on step by step."""
@@ -219,7 +242,7 @@ def rolling(vendor, tmp_path, monkeypatch):
             monkeypatch.setattr(feed_module, "_host", lambda _dataset: "127.0.0.1")
             monkeypatch.setattr(feed_module, "_PORT", gateway.port)
             monkeypatch.setattr(
-                live_source, "feed_of", lambda *a, **k: SteppedFeed(make(*a, **k), gateway, steps)
+                live_source, "feed_of", lambda *a, **k: Stepped(make(*a, **k), gateway, steps)
             )
             return document("run-live", "--config", config, "--journal", tmp_path / "live.sqlite")
 
@@ -227,7 +250,7 @@ def rolling(vendor, tmp_path, monkeypatch):
 
 
 def every_ten_minutes(first, last):
-    return range(at(first), at(last) + 1, 10 * MINUTE_NS)
+    return [(ns, None) for ns in range(at(first), at(last) + 1, 10 * MINUTE_NS)]
 
 
 def rolled_once(journal):
@@ -247,12 +270,14 @@ def test_live_learns_a_roll_from_the_vendor_and_changes_contracts_between_sessio
     rolling, tmp_path
 ):
     def steps(gateway):
-        yield from every_ten_minutes("2025-12-15T15:30", "2025-12-15T17:00")
-        while gateway.n_sessions < 2:  # until the feed has changed contracts, in the break
-            yield at("2025-12-15T22:50")
-        yield from every_ten_minutes("2025-12-16T15:00", "2025-12-16T17:00")
+        return [
+            *every_ten_minutes("2025-12-15T15:40", "2025-12-15T17:00"),
+            # In the break the feed changes contracts.
+            (at("2025-12-15T22:50"), lambda: gateway.n_sessions == 2),
+            *every_ten_minutes("2025-12-16T15:00", "2025-12-16T16:30"),
+        ]
 
-    facts = rolling("2025-12-15T15:30", steps, until="2025-12-16T17:00")
+    facts = rolling("2025-12-15T15:30", steps, until="2025-12-16T16:30")
     assert facts["reconnects"] == 1
     (trade,) = facts["trades"]
     assert (trade["instrument"], trade["exit_reason"]) == ("ESZ2025", "roll")
@@ -262,14 +287,14 @@ def test_live_learns_a_roll_from_the_vendor_and_changes_contracts_between_sessio
 def test_a_worker_that_was_away_over_a_roll_goes_on_in_the_new_contract(rolling, tmp_path):
     first = rolling(
         "2025-12-15T15:30",
-        lambda _gateway: every_ten_minutes("2025-12-15T15:30", "2025-12-15T17:00"),
+        lambda _gateway: every_ten_minutes("2025-12-15T15:40", "2025-12-15T17:00"),
         until="2025-12-15T17:00",
     )
     assert [each["instrument"] for each in first["open_positions"]] == ["ESZ2025"]
     second = rolling(
         "2025-12-16T15:20",
-        lambda _gateway: every_ten_minutes("2025-12-16T15:20", "2025-12-16T17:00"),
-        until="2025-12-16T17:00",
+        lambda _gateway: every_ten_minutes("2025-12-16T15:30", "2025-12-16T16:30"),
+        until="2025-12-16T16:30",
     )
     assert [each["exit_reason"] for each in second["trades"]] == ["roll"]
     rolled_once(tmp_path / "live.sqlite")

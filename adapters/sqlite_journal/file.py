@@ -205,6 +205,8 @@ def connect(path: Path, *, read_only: bool, wait_s: float) -> sqlite3.Connection
         db = _opened(path, "mode=rw", wait_s)
         # With a write-ahead log only this keeps a committed entry through a loss of power.
         db.execute("PRAGMA synchronous = FULL")
+        # Moving the log into the file takes longer than an entry may: it is done beside a snapshot.
+        db.execute("PRAGMA wal_autocheckpoint = 0")
         return db
     try:
         return _opened(path, "mode=ro", wait_s)

@@ -153,6 +153,8 @@ class SqliteJournal(JournalReadings):
                 (seq, run, time_ns, digest, block),
             )
             db.execute(_FORGET)
+        with self._guard, faults(self.path):
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def event(self, now_ns: int, kind: str, facts: Mapping[str, Any]) -> None:
         """Keep something that people will want to know.

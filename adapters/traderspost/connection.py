@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -28,6 +29,8 @@ __all__ = ["Connection", "Patience"]
 
 _SAFE: Final = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 _BODY_MAX: Final = 1 << 20
+_LOOK_S: Final = 0.25
+"""How exactly the deadline is kept."""
 _LOGGERS: Final = (
     "httpx",
     "httpcore.connection",
@@ -89,8 +92,10 @@ class Connection:
         )
         self._guard = threading.Lock()
         self._socket: socket.socket | None = None
-        self._message = 0
-        self._cut = 0
+        self._message = self._cut = 0
+        self._until = math.inf
+        self._watch: threading.Thread | None = None
+        self._closed = threading.Event()
         self.last_byte_ns = 0
         """When the last message had left, on the monotonic clock."""
 
@@ -144,8 +149,9 @@ class Connection:
         """
         with self._deadline(self._patience.warm):
             try:
-                request = {"extensions": {"trace": self._tracer(None)}}
-                with self._client.stream("GET", self._webhook.root, **request) as answer:
+                with self._client.stream(
+                    "GET", self._webhook.root, extensions={"trace": self._tracer(None)}
+                ) as answer:
                     read = 0
                     for piece in answer.iter_raw():
                         read += len(piece)
@@ -157,6 +163,9 @@ class Connection:
 
     def close(self) -> None:
         """Close the connection."""
+        self._closed.set()
+        if self._watch is not None:
+            self._watch.join()
         self._client.close()
 
     def _read(
@@ -189,31 +198,30 @@ class Connection:
 
     @contextmanager
     def _deadline(self, seconds: float) -> Iterator[int]:
-        """Cut the connection off when the body takes longer; timeouts bound single steps only."""
+        """Cut the connection off when the whole takes longer; timeouts bound single steps only."""
+        if self._watch is None:  # a timer a message would cost each of them a thread
+            self._watch = threading.Thread(target=self._cut_off, name="deadline", daemon=True)
+            self._watch.start()
         with self._guard:
             self._message += 1
+            self._until = time.monotonic() + seconds
             message = self._message
-
-        def cut() -> None:
-            with self._guard:
-                if self._message != message:
-                    return
-                self._cut = message
-                if self._socket is not None:
-                    try:
-                        socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-                    except OSError:  # it is closed already
-                        return
-
-        timer = threading.Timer(seconds, cut)
-        timer.daemon = True
-        timer.start()
         try:
             yield message
         finally:
             with self._guard:
-                self._message += 1
-            timer.cancel()
+                self._until = math.inf
+
+    def _cut_off(self) -> None:
+        while not self._closed.wait(_LOOK_S):
+            with self._guard:
+                if time.monotonic() < self._until:
+                    continue
+                self._until, self._cut = math.inf, self._message
+                if self._socket is None:
+                    continue
+                with suppress(OSError):  # it is closed already
+                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def _tracer(self, leave_by: float | None) -> Any:
         """Return what follows a request through the client: the socket to cut, and when bytes leave."""

@@ -79,6 +79,10 @@ class LazyGroup(click.Group):
             "ibs_core.cli.run_live:run_live",
             "Trade live, or a recorded day as if it were live; on paper unless armed.",
         ),
+        "orders": (
+            "ibs_core.cli.orders:orders",
+            "List orders and their deliveries; resolve what is unknown, retry dead exits.",
+        ),
         "parity": (
             "ibs_core.cli.parity:parity",
             "Run a journal again through the back-test and compare every field.",

@@ -209,6 +209,7 @@ def _history(past: _Past, paths: Sequence[Path], journal: Path) -> History:
 
 def _driven(past: _Past, bars: History | None) -> _Driven:
     """Compare with the back-test's driver, where its bars are there."""
+    from adapters.databento_history import LocalHistory
     from ibs_core.cli.veto_models import models_for
     from ibs_core.hindsight import Lived, against_back_test
 
@@ -221,7 +222,11 @@ def _driven(past: _Past, bars: History | None) -> _Driven:
     lived = Lived.of(past.entries, engine.until_ns)
     if not len(lived.minutes):
         return _Driven([], why_not="the journal holds no minute")
-    first_ns = max(int(past.facts.get("first_ns", 0)), 0)
+    # The run that warmed up says from where; those after it went on.
+    warmed = (run for run in past.journal.runs() if past.journal.first_snapshot(run.run))
+    first_ns = int(next(warmed).facts.get("first_ns", 0))
+    if not cold and first_ns < 0 and not isinstance(bars, LocalHistory):
+        return _Driven([], why_not="give the files that were replayed: --history PATH")
     before = None
     if not cold and bars is not None:
         before = bars.minutes(engine.reads, first_ns, lived.start_ns)
