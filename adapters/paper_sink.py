@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ibs_core.errors import DataError, EnvironmentFault
 from ibs_core.payload import body_of
@@ -68,6 +68,7 @@ class PaperSink:
         self._journal = journal
         self._clock = clock
         self._strategy = strategy
+        self._repaired: dict[str, Any] = {}
         self._contracts = contracts
         with self._faults():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,6 +99,7 @@ class PaperSink:
         DataError
             See `payload_of`; or the journal does not let an order be ACKED.
         """
+        self._tell_repair()
         fresh = {
             order.order_id: body_of(order, self._strategy, self._contracts)
             for order in orders
@@ -112,6 +114,7 @@ class PaperSink:
     def close(self) -> None:
         """Close the file."""
         if self._file >= 0:
+            self._tell_repair()
             os.close(self._file)
             self._file = -1
 
@@ -146,13 +149,19 @@ class PaperSink:
                 raise self._foreign(cut, content.count(b"\n") + 1)
             os.ftruncate(self._file, whole)
             facts = {"path": str(self.path), "bytes": len(cut)}
-            self._journal.event(self._clock.now_ns(), "paper_repaired", facts)
+            self._repaired = facts
         os.fsync(self._file)
         folder = os.open(self.path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+    def _tell_repair(self) -> None:
+        """Journal a repair, once; when the file was opened the journal's run may not have begun."""
+        if self._repaired:
+            self._journal.event(self._clock.now_ns(), "paper_repaired", self._repaired)
+            self._repaired = {}
 
     def _foreign(self, line: bytes, number: int) -> DataError:
         return DataError(
