@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import signal
 import time
@@ -320,6 +321,8 @@ def _carry(worker: Worker, engine: Engine, source: Source, facts: dict[str, Any]
     end_ns, status = source.end_ns, Status(engine, worker)
     with _stop_signals() as stopped:
         worker.start(facts, first_ns=source.first_ns, start_ns=source.start_ns)
+        gc.collect()
+        gc.freeze()  # what a start leaves stays for good; looking through it would cost milliseconds
 
         def ends() -> bool:
             status.show()
