@@ -114,9 +114,9 @@ class PaperSink:
     def close(self) -> None:
         """Close the file."""
         if self._file >= 0:
-            self._tell_repair()
             os.close(self._file)
             self._file = -1
+            self._tell_repair()
 
     def _held(self) -> bytes:
         """Become the one writer, and return what is in the file."""

@@ -25,6 +25,7 @@ __all__ = [
     "IS_ABSENT",
     "IS_LEAVING",
     "IS_PENDING",
+    "LEFT_LATE",
     "LIVE_BLOCKS",
     "MAX_ORDERS",
     "NEAR_CLOSE",
@@ -89,14 +90,14 @@ RISK = np.dtype(
     ],
 )
 
-CANCEL, FLATTEN, ABSENT, FIRST_BLOCK = range(4)
+CANCEL, FLATTEN, ABSENT, LEFT_LATE, FIRST_BLOCK = range(5)
 
 INPUT = np.dtype(
     [
         ("time_ns", "i8"),  # every minute that ended by then was seen
         ("after", "i8"),  # 0: told to the slice of that instant; 1: once it was decided
         ("kind", "i8"),  # CANCEL: an entry was not delivered; FLATTEN: an operator leaves; ABSENT;
-        ("symbol", "i8"),  # -1 is all                          ... FIRST_BLOCK + i: of LIVE_BLOCKS
+        ("symbol", "i8"),  # -1 is all   LEFT_LATE: a decided exit; FIRST_BLOCK + i: of LIVE_BLOCKS
         ("until_ns", "i8"),  # exits leave, entries are blocked, no earlier; in the past: no more
     ],
 )

@@ -86,7 +86,7 @@ class Lane:
         seams : (n_seams,) int64, UTC ns
         """
         self._timetable = Timetable(self.symbol.sessions, self.symbol.rule, seams)
-        self._open_ns = 0
+        self._laid = ()  # the bar in progress may have to leave now
 
     def observe(self, n_bars: int, n_days: int) -> tuple[Records, Records, Floats]:
         """Observe bars that closed; they wait for their decision.

@@ -8,17 +8,17 @@ becomes an input of the engine and enters the journal, so that a replay decides 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from ibs_core.bars import MINUTE_NS, NEVER
 from ibs_core.engine import NOTHING_TOLD
-from ibs_core.errors import DataError
+from ibs_core.errors import DataError, IbsError
+from ibs_core.limits import Limits
 from ibs_core.market_data.runs import stamp
 from ibs_core.orders import orders_of
-from ibs_core.portfolio import ABSENT, CANCEL, FIRST_BLOCK, INPUT, LIVE_BLOCKS
+from ibs_core.portfolio import ABSENT, CANCEL, FIRST_BLOCK, INPUT, LEFT_LATE, LIVE_BLOCKS
 from ibs_core.ports import Entry, FeedNote, Minute, MinuteEnd, Order
 from ibs_core.recording import SEAM, differences, laid_out, minutes_in, minutes_of, recorded
 from ibs_core.snapshot import pack, unpack
@@ -33,36 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Limits", "Worker"]
 
-_SECOND: Final = 10**9
 _NO_SEAMS: Final = np.zeros(0, SEAM)
 _OF_THE_FEED: Final = ("late", "not_live", "stale")
 """Reasons to block entries that end when the feed streams again, on time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long live waits.
-
-    Attributes
-    ----------
-    grace_ns : int
-        The clock closes a minute when the feed has ended none for a minute and this. A loop that did not
-        come by for so long stood still, or the clock was set: the feed is given this time anew.
-    late_ns : int
-        A slice decided later than this after its boundary enters nothing, and its exits count from now.
-    stale_ns : int
-        Without a minute's end for this long, entries are blocked.
-    entry_life_ns : int
-        An entry that could not be sent within this is given up.
-    by_clock : bool
-        False where market time is what the feed says: a replay.
-    """
-
-    grace_ns: int = 20 * _SECOND
-    late_ns: int = 30 * _SECOND
-    stale_ns: int = 90 * _SECOND
-    entry_life_ns: int = 10 * _SECOND
-    by_clock: bool = True
 
 
 class Worker:
@@ -106,6 +79,7 @@ class Worker:
         self._newest: dict[str, int] = {}
         self._entered: dict[str, Order] = {}
         self._blocked: set[str] = set()
+        self._fatal = ""
         self._streaming = False
         self._was_away = True
         self._absent_ns = self._heard_ns = self._looked_ns = self._written_ns = 0
@@ -137,6 +111,11 @@ class Worker:
         EnvironmentFault
         """
         kept = self._journal.latest_snapshot()
+        if kept is None and any(self._journal.entries()):
+            raise DataError(
+                "journal holds entries but no sound state",
+                remedy="check positions by hand and begin another journal",
+            )
         self._journal.begin(self._clock.now_ns(), facts)
         if kept is None:
             self._warm(first_ns, start_ns)
@@ -173,6 +152,8 @@ class Worker:
                 self._told(CANCEL, order.symbol, 0)
                 self._journal.order_state(order.order_id, "EXPIRED", now_ns, "found unsent")
             else:
+                if aged and order.action == "exit":
+                    self._told(LEFT_LATE, order.symbol, now_ns)
                 self._sink.send([order])
 
     def _replay(self, stored: Stored) -> None:
@@ -205,6 +186,8 @@ class Worker:
             ``stopped``, ``ended``, or what is fatal.
         """
         while not stopped():
+            if self._fatal:
+                return self._fatal
             event = self._feed.next(0.2)
             if isinstance(event, Minute):
                 self._take(event)
@@ -327,8 +310,12 @@ class Worker:
                 self._block(reason, off=True)
 
     def _fill(self, gap: FeedNote) -> None:
-        """Take from history what the feed cannot replay."""
-        past = self._history.minutes(self._engine.reads, gap.since_ns, gap.until_ns)
+        """Take from history what the feed cannot replay; without it no bar of the gap can be trusted."""
+        try:
+            past = self._history.minutes(self._engine.reads, gap.since_ns, gap.until_ns)
+        except IbsError as error:
+            self._fatal = f"the gap in the data could not be filled: {error}"
+            return
         for minute in minutes_of(past):
             self._take(minute)
         self._was_away = True

@@ -27,6 +27,7 @@ from ibs_core.decisions import (
     IS_ABSENT,
     IS_LEAVING,
     IS_PENDING,
+    LEFT_LATE,
     LIVE_BLOCKS,
     MAX_ORDERS,
     NEAR_CLOSE,
@@ -55,6 +56,7 @@ __all__ = [
     "FIRST_VETO",
     "FLATTEN",
     "INPUT",
+    "LEFT_LATE",
     "LIVE_BLOCKS",
     "RISK",
     "SLICE",
@@ -90,6 +92,9 @@ def _take_input(
     """Let one symbol take what live told."""
     if given["kind"] >= FIRST_BLOCK:
         position["blocked_ns"][given["kind"] - FIRST_BLOCK] = given["until_ns"]
+    elif given["kind"] == LEFT_LATE:
+        if position["status"] == LEAVING:
+            position["leave_ns"] = max(position["leave_ns"], given["until_ns"])
     elif given["kind"] == CANCEL:
         if position["status"] == ENTERING or position["status"] == OPEN:
             position["status"] = FLAT

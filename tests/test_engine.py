@@ -251,3 +251,27 @@ def test_rolls_that_become_known_out_of_order_are_kept_in_order(whole):
     for seam in (third, second):
         engine.know_seam("ES", seam)
     assert engine.state()["seams/ES"].tolist() == [first, second, third]
+
+
+def test_a_roll_that_becomes_known_inside_the_last_bar_leaves_at_its_end(whole):
+    """The bar in progress kept the schedule of before: the exit came at the seam, an entry might have too."""
+    seam = int(whole.seams["ES"][0])
+    learnt = seam - 150 * MINUTE_NS  # half an hour before the last boundary that leaves a minute
+    before = [each for each in whole.minutes if each.root == "ES" and each.ts_ns < learnt]
+    after = [each for each in whole.minutes if each.root == "ES" and learnt <= each.ts_ns < seam]
+    entry = {"ibs": [0.0, 1.0], "pivots": "none", "windows": []}
+    given = {"strategy": {"entry": entry, "exits": {"flat_by": None}}, "symbols": {"ES": {}}}
+    found = []
+    for knows, resumed in ((True, False), (False, False), (False, True)):
+        seams = {root: each for root, each in whole.seams.items() if knows or root != "ES"}
+        engine = engine_of(given, seams)
+        engine.advance(before, learnt)
+        if not knows:
+            engine.know_seam("ES", seam)
+        if resumed:
+            state = unpack(pack(engine.state()))
+            engine = engine_of(given, {})
+            engine.restore(state)
+        decisions, _ = run(engine, after, every_minute_end(after))
+        found.append(decisions.tobytes())
+    assert found[0] == found[1] == found[2] != b""
