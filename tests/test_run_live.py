@@ -312,6 +312,14 @@ HOLD = {
 # ------------------------------------------------------------------ careless users
 
 
+def test_bars_of_a_day_are_refused_where_rolls_are_learnt_on_the_way(world, tmp_path, monkeypatch):
+    monkeypatch.setenv(KEY_NAME, "db-none")
+    config = tmp_path / "daily.yml"
+    config.write_text("strategy: {signal_bar: 1d, entry: {windows: []}}\nsymbols: {ES: {}}\n")
+    words = ("run-live", "--config", config, "--journal", tmp_path / "live.sqlite")
+    refused(ibs(*words), 2, "signal_bar of ES: expected bars shorter than a session, found 1d")
+
+
 def test_without_a_key_live_names_the_variable(world, tmp_path):
     words = ("run-live", "--config", world.config, "--journal", tmp_path / "live.sqlite")
     refused(ibs(*words), 3, KEY_NAME)

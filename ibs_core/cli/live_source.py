@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ibs_core.bars import MINUTE_NS
-from ibs_core.errors import DataError, EnvironmentFault
+from ibs_core.bars import MINUTE_NS, TIMEFRAMES_NS
+from ibs_core.errors import ConfigError, DataError, EnvironmentFault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -152,6 +152,7 @@ def live(
     from adapters.system_clock import SystemClock
     from ibs_core.roll_table import RollTable, RollWatch
 
+    _refuse_days(engine, asks=gateway is None)
     key, clock, reads = key_of_environment(), SystemClock(), engine.reads
     now_ns = clock.now_ns() // MINUTE_NS * MINUTE_NS
     vendor = DatabentoVendor(key)
@@ -353,6 +354,15 @@ def refuse_absent(held: HeldBars, roots: Sequence[str], what: str) -> None:
             found=", ".join((*held.roots, *held.feeds)) or "none",
             remedy="give files that hold them, or name the others with --symbols",
         )
+
+
+def _refuse_days(engine: Engine, *, asks: bool) -> None:
+    """Refuse bars of a day where rolls are asked for: each would be learnt after its last boundary."""
+    daily = [each.root for each in engine.symbols if each.rule.tf_ns == TIMEFRAMES_NS["1d"]]
+    if asks and daily:
+        where = f"strategy.signal_bar of {', '.join(daily)}"
+        remedy = "use 4h or shorter bars live; --replay knows its rolls beforehand and takes 1d"
+        raise ConfigError(where, expected="bars shorter than a session", found="1d", remedy=remedy)
 
 
 def _refuse_holes(
