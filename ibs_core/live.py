@@ -22,6 +22,7 @@ from ibs_core.portfolio import ABSENT, CANCEL, FIRST_BLOCK, INPUT, LEFT_LATE, LI
 from ibs_core.ports import Entry, FeedNote, Minute, MinuteEnd, Order
 from ibs_core.recording import SEAM, differences, laid_out, minutes_in, minutes_of, recorded
 from ibs_core.snapshot import pack, unpack
+from ibs_core.warm_up import hole_at_the_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -186,8 +187,6 @@ class Worker:
             ``stopped``, ``ended``, or what is fatal.
         """
         while not stopped():
-            if self._fatal:
-                return self._fatal
             event = self._feed.next(0.2)
             if isinstance(event, Minute):
                 self._take(event)
@@ -198,6 +197,8 @@ class Worker:
                     self._note(event)
                     return "ended" if event.kind == "ended" else event.text
                 self._note(event)
+                if self._fatal:
+                    return self._fatal
             else:
                 self._watch()
         return "stopped"
@@ -315,6 +316,9 @@ class Worker:
             past = self._history.minutes(self._engine.reads, gap.since_ns, gap.until_ns)
         except IbsError as error:
             self._fatal = f"the gap in the data could not be filled: {error}"
+            return
+        if hole := hole_at_the_end(past, self._engine.symbols, gap.since_ns, gap.until_ns):
+            self._fatal = f"the gap in the data could not be filled: {hole}"
             return
         for minute in minutes_of(past):
             self._take(minute)

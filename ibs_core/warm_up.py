@@ -4,19 +4,53 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ibs_core.sessions import nominal_boundaries
+import numpy as np
+
+from ibs_core.bars import MINUTE_NS
+from ibs_core.market_data.runs import stamp
+from ibs_core.sessions import nominal_boundaries, open_market_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ibs_core.market_data import HeldBars
     from ibs_core.sessions import Sessions
     from ibs_core.universe import Symbol, Universe
     from ibs_core.wiring import Wiring
 
-__all__ = ["first_needed_ns"]
+__all__ = ["first_needed_ns", "hole_at_the_end"]
 
 _SPARE_SESSIONS: Final = 5
 """On top: sessions without a print, bars without a minute, the session that is under way."""
+
+
+_QUIET_NS: Final = 240 * MINUTE_NS
+"""Open market without a minute that may only be quiet."""
+
+
+def hole_at_the_end(past: HeldBars, symbols: Iterable[Symbol], since_ns: int, until_ns: int) -> str:
+    """Tell which symbol's minutes end long before a span does.
+
+    Parameters
+    ----------
+    past : HeldBars
+        Minutes of the span.
+    symbols : iterable of Symbol
+    since_ns, until_ns : int, UTC ns
+
+    Returns
+    -------
+    str
+        For people; empty when none does.
+    """
+    for symbol in symbols:
+        runs = past.load(symbol.root)[0] if symbol.root in past.roots else []
+        ends_ns = int(runs[-1].ts_ns[-1]) + MINUTE_NS if runs else since_ns
+        instants = np.array([ends_ns, max(until_ns, ends_ns)], np.int64)
+        last, end = open_market_ns(symbol.sessions, instants).tolist()
+        if end - last > _QUIET_NS:
+            return f"history of {symbol.root} ends at {stamp(ends_ns)}, not at {stamp(until_ns)}"
+    return ""
 
 
 def first_needed_ns(symbols: Iterable[Symbol], universe: Universe, start_ns: int) -> int:

@@ -600,3 +600,18 @@ def test_a_journal_that_does_not_replay_is_not_gone_on_with(week, name):
 def test_no_secret_is_in_the_journal(week, name):
     carry(week, through_gateway(week), name=name, by_clock=False, until_ns=at("2023-10-31"))
     assert KEY.encode() not in week.journal(name).read_bytes()
+
+
+def test_a_gap_of_which_history_holds_too_little_stops_the_worker(week, name):
+    class Short(WithoutHistory):
+        def minutes(self, roots, first_ns, until_ns):
+            return self._week.minutes(roots, first_ns, min(until_ns, at("2023-10-31T09:00")))
+
+    lost_ns, back_ns = at("2023-10-31T08:00"), at("2023-10-31T18:00")
+    events = [
+        *between(week.events, -math.inf, lost_ns),
+        FeedNote("gap", "on script", lost_ns, back_ns),
+    ]
+    carry(Short(week), scripted(week, events), name=name)
+    with SqliteJournal(week.journal(name), read_only=True) as journal:
+        assert "ends at 2023-10-31T09:00:00Z" in journal.runs()[-1].how

@@ -29,21 +29,8 @@ __all__ = ["backtest"]
     epilog="Exit codes: 0 ok, 1 the data are wrong, 2 the configuration or an option is wrong, "
     "3 a file, a permission or disk space is missing.",
 )
-@click.option(
-    "--parquet",
-    "parquet",
-    multiple=True,
-    type=options.PATH,
-    help="Minute bars: files, folders or globs (Parquet, or Databento .dbn.zst); several may follow.",
-)
-@click.argument("more", nargs=-1, type=options.PATH, metavar="[PATH]…")
-@options.config_files
-@click.option(
-    "--symbols",
-    help="Comma-separated roots to trade, such as ES,NQ. Default: the configuration's, else all.",
-)
-@click.option("--start", help="First session date traded; earlier bars are observed only.")
-@click.option("--end", help="Last session date traded; later bars are not read.")
+@options.bars
+@options.span
 @click.option(
     "--model-mode", type=click.Choice(["off", "shadow", "veto"]), help="Override model.mode."
 )

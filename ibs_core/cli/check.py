@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from ibs_core.cli import options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rich.table import Table
 
     from ibs_core.checks.lookahead import Finding
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["check"]
 
-_F = TypeVar("_F", bound="Callable[..., Any]")
 _SHOWN = 20  # findings printed; --json has all of them
 
 
@@ -31,32 +28,14 @@ def check() -> None:
     """Prove on your data that nothing comes from later bars; measure the history that results need."""
 
 
-def _of_data(function: _F) -> _F:
-    """Add what both checks read."""
-    for option in (
-        click.option(
-            "--features",
-            help="Comma-separated names; default: all that the data can serve.",
-        ),
-        click.option(
-            "--symbols", help="Comma-separated roots. Default: the configuration's, else all."
-        ),
-        options.config_files,
-        click.argument("more", nargs=-1, type=options.PATH, metavar="[PATH]…"),
-        click.option(
-            "--parquet",
-            "parquet",
-            multiple=True,
-            type=options.PATH,
-            help="Bars: files, folders or globs.",
-        ),
-    ):
-        function = option(function)
-    return function
+_features = click.option(
+    "--features", help="Comma-separated names; default: all that the data can serve."
+)
 
 
 @check.command()
-@_of_data
+@options.bars
+@_features
 @click.option(
     "--cuts",
     type=click.IntRange(min=1),
@@ -111,7 +90,8 @@ def lookahead(
 
 
 @check.command()
-@_of_data
+@options.bars
+@_features
 @click.option(
     "--points",
     type=click.IntRange(min=1),

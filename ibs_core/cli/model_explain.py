@@ -25,7 +25,8 @@ _SHOWN: Final = 10  # candidates told on the screen; the Parquet file has all
 
 
 @click.command()
-@options.bars_and_span
+@options.bars
+@options.span
 @click.option(
     "--at", help="Only candidates decided at this instant, UTC, such as 2025-03-03T15:00."
 )

@@ -26,7 +26,8 @@ _HEAD: Final = (
 
 
 @click.command("veto-value")
-@options.bars_and_span
+@options.bars
+@options.span
 @click.option(
     "--resamples",
     type=click.IntRange(min=100),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PATH",
     "as_json",
-    "bars_and_span",
+    "bars",
     "compile_notice",
     "config_files",
     "console",
@@ -40,6 +40,7 @@ __all__ = [
     "refuse_among",
     "roots_of",
     "say_json",
+    "span",
     "span_of",
 ]
 
@@ -72,13 +73,12 @@ def config_files(function: _F) -> _F:
     )(function)
 
 
-def bars_and_span(function: _F) -> _F:
-    """Add what a back-test reads: bars, settings, symbols and the sessions traded."""
+def bars(function: _F) -> _F:
+    """Add what most commands read: bars, settings and symbols."""
     for option in (
-        click.option("--end", help="Last session date traded; later bars are not read."),
-        click.option("--start", help="First session date traded; earlier bars are observed only."),
         click.option(
-            "--symbols", help="Comma-separated roots. Default: the configuration's, else all."
+            "--symbols",
+            help="Comma-separated roots, such as ES,NQ. Default: the configuration's, else all.",
         ),
         config_files,
         click.argument("more", nargs=-1, type=PATH, metavar="[PATH]…"),
@@ -87,8 +87,18 @@ def bars_and_span(function: _F) -> _F:
             "parquet",
             multiple=True,
             type=PATH,
-            help="Minute bars: files, folders or globs.",
+            help="Minute bars: files, folders or globs (Parquet, or Databento .dbn.zst); several may follow.",
         ),
+    ):
+        function = option(function)
+    return function
+
+
+def span(function: _F) -> _F:
+    """Add the sessions traded."""
+    for option in (
+        click.option("--end", help="Last session date traded; later bars are not read."),
+        click.option("--start", help="First session date traded; earlier bars are observed only."),
     ):
         function = option(function)
     return function

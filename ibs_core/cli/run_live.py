@@ -282,6 +282,8 @@ def _trade(
 
     live_parts.refuse_other_rule(journal, facts)
     orders, waits = wanted.file.with_suffix(".orders.jsonl"), settings.live
+    # A journal that is resumed may not hold the rolls of later files.
+    given = [(root, int(ns)) for root, seams in source.seams.items() for ns in seams]
     worker = Worker(
         engine,
         feed=source.feed,
@@ -293,7 +295,7 @@ def _trade(
             waits.grace, waits.late, waits.stale, waits.entry_life, by_clock=source.by_clock
         ),
         tell=wanted.tell,
-        rolls=source.rolls,
+        rolls=lambda now_ns: [*given, *source.rolls(now_ns)],
     )
     try:
         span = {"first_ns": source.first_ns, "start_ns": source.start_ns}

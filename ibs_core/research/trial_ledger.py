@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 
     from ibs_core.bars import Ints
 
-__all__ = ["DEFAULT_PATH", "ReturnsMatrix", "Selection", "Trial", "TrialLedger"]
-
-DEFAULT_PATH: Final = Path("models/trials.sqlite")
+__all__ = ["ReturnsMatrix", "Selection", "Trial", "TrialLedger"]
 
 Floats = NDArray[np.float64]
 
