@@ -6,27 +6,39 @@ into every run's ``config.resolved.yml``.
 
 from __future__ import annotations
 
-import difflib
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
-    PlainSerializer,
     Tag,
     ValidationError,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from ibs_core.config_faults import config_error
+from ibs_core.config_values import (
+    MINUTE_NS,
+    Clock,
+    Count,
+    Duration,
+    Frozen,
+    NotNegative,
+    Number,
+    OpenBand,
+    Percent,
+    Positive,
+    UnitBand,
+    Whole,
+    Window,
+    none_for_null,
+    off_for_false,
+    section,
+)
+from ibs_core.operating import Alerts, Live, Monitoring, Preflight, Route
 from ibs_core.overlays import merge, read_overlay
 
 if TYPE_CHECKING:
@@ -37,7 +49,6 @@ __all__ = [
     "Distance",
     "Entry",
     "Exits",
-    "Live",
     "Members",
     "Model",
     "Risk",
@@ -48,116 +59,11 @@ __all__ = [
     "resolved_yaml",
 ]
 
-MINUTE_NS = 60 * 10**9
+_OPERATING = ("live", "routes", "killswitch", "preflight", "monitoring", "alerts")
+"""Sections that say how live is operated, and nothing that a back-test knows."""
 
 
-def _duration_ns(value: object) -> object:
-    """Read "5m" as nanoseconds."""
-    units = {"s": 10**9, "m": MINUTE_NS, "h": 60 * MINUTE_NS}
-    match = re.fullmatch(r"(\d+)\s*([smh])", value.strip()) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError('expected a duration such as "30s", "5m" or "1h"')
-    return int(match[1]) * units[match[2]]
-
-
-def _clock_minute(value: object) -> object:
-    """Read "15:00" as minutes of the day; unquoted, YAML has already made it 900."""
-    match = re.fullmatch(r"(\d{1,2}):(\d{2})", value) if isinstance(value, str) else None
-    minute = int(match[1]) * 60 + int(match[2]) if match and int(match[2]) < 60 else value
-    if not isinstance(minute, int) or isinstance(minute, bool) or not 0 <= minute <= 1440:
-        raise ValueError(
-            'expected an exchange time from "00:00" to "24:00", quoted (flat_by: null for off)'
-        )
-    return minute
-
-
-def _number(value: object) -> object:
-    """Refuse a YAML boolean, which would count as 1 or 0."""
-    if isinstance(value, bool):
-        raise ValueError("expected a number")  # noqa: TRY004  (pydantic collects ValueError only)
-    return value
-
-
-def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
-    if not pair[0] <= pair[1]:  # also where an end is NaN
-        raise ValueError("expected [low, high] with low <= high")
-    return pair
-
-
-def _unit(pair: tuple[float, float]) -> tuple[float, float]:
-    if pair[0] < 0 or pair[1] > 1:
-        raise ValueError("expected a band within [0, 1]")
-    return pair
-
-
-def _window(pair: tuple[int, int]) -> tuple[int, int]:
-    if pair[0] >= pair[1]:
-        raise ValueError(
-            "expected a window that starts before it ends; write one over midnight as two",
-        )
-    return pair
-
-
-def _off(value: object) -> object:
-    return "off" if value is False else value
-
-
-def _section(value: object) -> object:
-    """Let a section whose keys are all commented out change nothing."""
-    return {} if value is None else value
-
-
-def _filter_form(value: object) -> str | None:
-    if isinstance(value, (dict, Members)):
-        return "a set"
-    return "a range" if isinstance(value, (list, tuple)) else None
-
-
-def _none(value: object) -> object:
-    return "none" if value is None else value
-
-
-def _clock_text(minute: int) -> str:
-    return f"{minute // 60:02d}:{minute % 60:02d}"
-
-
-def _duration_text(ns: int) -> str:
-    return f"{ns // MINUTE_NS}m" if ns % MINUTE_NS == 0 else f"{ns // 10**9}s"
-
-
-Duration = Annotated[int, BeforeValidator(_duration_ns), PlainSerializer(_duration_text)]
-Clock = Annotated[int, BeforeValidator(_clock_minute), PlainSerializer(_clock_text)]
-Number = Annotated[float, BeforeValidator(_number)]
-Band = Annotated[tuple[Number, Number], AfterValidator(_ordered)]
-Open = Annotated[float, Field(allow_inf_nan=True), BeforeValidator(_number)]
-OpenBand = Annotated[tuple[Open, Open], AfterValidator(_ordered)]
-UnitBand = Annotated[Band, AfterValidator(_unit)]
-Window = Annotated[tuple[Clock, Clock], AfterValidator(_window)]
-Percent = Annotated[Number, Field(gt=0, lt=100)]
-Positive = Annotated[Number, Field(gt=0)]
-NotNegative = Annotated[Number, Field(ge=0)]
-Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_keys(cls, raw: Any) -> Any:
-        if isinstance(raw, dict):
-            known = [field.alias or name for name, field in cls.model_fields.items()]
-            for key in raw:
-                if key not in known:
-                    near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-                    hint = (
-                        f"did you mean {near[0]!r}?" if near else f"keys here: {', '.join(known)}"
-                    )
-                    raise PydanticCustomError("unknown_key", "{hint}", {"key": key, "hint": hint})
-        return raw
-
-
-class Distance(_Frozen):
+class Distance(Frozen):
     """A distance from a price: percent of it, or multiples of the signal bar's ATR(14)."""
 
     percent: Percent | None = None
@@ -170,23 +76,25 @@ class Distance(_Frozen):
         return self
 
 
-class Entry(_Frozen):
+class Entry(Frozen):
     """When a position is opened."""
 
     ibs: UnitBand = (0.0, 0.2)
     windows: Annotated[tuple[Window, ...], Field(max_length=8)] = ((0, 900), (1020, 1440))
-    pivots: Annotated[Literal["inside", "higher_high", "none"], BeforeValidator(_none)] = "inside"
+    pivots: Annotated[Literal["inside", "higher_high", "none"], BeforeValidator(none_for_null)] = (
+        "inside"
+    )
     max_wait: Duration = 5 * MINUTE_NS
 
 
-class Protective(_Frozen):
+class Protective(Frozen):
     """Orders resting at the broker."""
 
     stop: Distance | None = None
     target: Distance | None = None
 
 
-class Exits(_Frozen):
+class Exits(Frozen):
     """When a position is closed; null turns a rule off."""
 
     stop: Distance | None = Distance(percent=1.0)
@@ -198,10 +106,16 @@ class Exits(_Frozen):
     protective: Protective | None = None
 
 
-class Members(_Frozen):
+class Members(Frozen):
     """A filter by membership."""
 
     members: tuple[Number, ...] = Field(alias="in", min_length=1, max_length=16)
+
+
+def _filter_form(value: object) -> str | None:
+    if isinstance(value, (dict, Members)):
+        return "a set"
+    return "a range" if isinstance(value, (list, tuple)) else None
 
 
 Filter = Annotated[
@@ -214,16 +128,16 @@ Filter = Annotated[
 ]
 
 
-class Strategy(_Frozen):
+class Strategy(Frozen):
     """One symbol's trading rule."""
 
     signal_bar: Literal["1m", "5m", "15m", "30m", "1h", "4h", "1d"] = "1h"
-    entry: Annotated[Entry, BeforeValidator(_section)] = Entry()
-    filters: Annotated[dict[str, Filter], Field(max_length=32), BeforeValidator(_section)] = Field(
+    entry: Annotated[Entry, BeforeValidator(section)] = Entry()
+    filters: Annotated[dict[str, Filter], Field(max_length=32), BeforeValidator(section)] = Field(
         default_factory=dict
     )
-    exits: Annotated[Exits, BeforeValidator(_section)] = Exits()
-    cooldown_bars: Annotated[int, BeforeValidator(_number), Field(ge=0)] = 0
+    exits: Annotated[Exits, BeforeValidator(section)] = Exits()
+    cooldown_bars: Whole = 0
 
     @model_validator(mode="after")
     def _long_bars_stay_overnight(self) -> Strategy:
@@ -237,21 +151,21 @@ class Strategy(_Frozen):
         return self
 
 
-class Model(_Frozen):
+class Model(Frozen):
     """The veto model."""
 
-    mode: Annotated[Literal["off", "shadow", "veto"], BeforeValidator(_off)] = "off"
+    mode: Annotated[Literal["off", "shadow", "veto"], BeforeValidator(off_for_false)] = "off"
     bundle: str | None = None
 
 
-class Costs(_Frozen):
+class Costs(Frozen):
     """What trading costs: USD for each contract and side, ticks for each fill."""
 
     commission_per_side: NotNegative = 1.25
     slippage_ticks: NotNegative = 0.5
 
 
-class Risk(_Frozen):
+class Risk(Frozen):
     """Limits over all symbols; null is off."""
 
     max_positions: Count | None = None
@@ -260,36 +174,42 @@ class Risk(_Frozen):
     no_entry_before_close: Duration | None = None
 
 
-class Live(_Frozen):
-    """How long live waits; no part of the rule, and nothing that a back-test knows."""
-
-    grace: Duration = 20 * 10**9
-    late: Duration = 30 * 10**9
-    stale: Duration = 90 * 10**9
-    entry_life: Duration = 10 * 10**9
-
-
-class SymbolSettings(_Frozen):
+class SymbolSettings(Frozen):
     """What differs for one symbol."""
 
     quantity: Count = 1
     execute: str | None = None
-    strategy: Annotated[dict[str, Any], BeforeValidator(_section)] = Field(default_factory=dict)
+    strategy: Annotated[dict[str, Any], BeforeValidator(section)] = Field(default_factory=dict)
 
 
-class Settings(_Frozen):
+class Settings(Frozen):
     """Everything that a run depends on besides its data."""
 
-    strategy: Annotated[Strategy, BeforeValidator(_section)] = Strategy()
-    model: Annotated[Model, BeforeValidator(_section)] = Model()
-    costs: Annotated[Costs, BeforeValidator(_section)] = Costs()
-    risk: Annotated[Risk, BeforeValidator(_section)] = Risk()
-    live: Annotated[Live, BeforeValidator(_section)] = Live()
+    strategy: Annotated[Strategy, BeforeValidator(section)] = Strategy()
+    model: Annotated[Model, BeforeValidator(section)] = Model()
+    costs: Annotated[Costs, BeforeValidator(section)] = Costs()
+    risk: Annotated[Risk, BeforeValidator(section)] = Risk()
     capital: Positive = 100_000.0
     symbols: Annotated[
-        dict[str, Annotated[SymbolSettings, BeforeValidator(_section)]], BeforeValidator(_section)
+        dict[str, Annotated[SymbolSettings, BeforeValidator(section)]], BeforeValidator(section)
     ] = Field(default_factory=dict)
     contract_map: str | None = None
+    live: Annotated[Live, BeforeValidator(section)] = Live()
+    routes: Annotated[dict[str, Route], BeforeValidator(section)] = Field(default_factory=dict)
+    killswitch: Any = None
+    preflight: Annotated[Preflight, BeforeValidator(section)] = Preflight()
+    monitoring: Annotated[Monitoring, BeforeValidator(section)] = Monitoring()
+    alerts: Annotated[Alerts, BeforeValidator(section)] = Alerts()
+
+    def ruled(self) -> Settings:
+        """Return what decides trades: how live is operated is left at its defaults.
+
+        Returns
+        -------
+        Settings
+        """
+        plain = Settings()
+        return self.model_copy(update={name: getattr(plain, name) for name in _OPERATING})
 
     def strategy_of(self, root: str) -> Strategy:
         """Merge a symbol's overrides over the common strategy.

@@ -77,7 +77,11 @@ def read_overlay(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         expected = "a mapping of keys to values, such as `capital: 100000`"
         raise ConfigError(subject, expected=expected, found=repr(tree)[:60])
-    return {key: _expanded(value, f"{path}: {key}") for key, value in tree.items()}
+    # A kill switch whose placeholder nobody set is on, not a fault: see `killswitch`.
+    return {
+        key: value if key == "killswitch" else _expanded(value, f"{path}: {key}")
+        for key, value in tree.items()
+    }
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:

@@ -146,11 +146,11 @@ def facts_of(settings: Settings, contracts: ContractMap, roots: Sequence[str]) -
         The caller adds ``source``, which says what brought the minutes.
     """
     from ibs_core import __version__
-    from ibs_core.config import Live, resolved_yaml
+    from ibs_core.config import resolved_yaml
 
     config = resolved_yaml(settings)
-    # How long live waits is no part of the rule: what it led to is in the journal.
-    ruled = resolved_yaml(settings.model_copy(update={"live": Live()}))
+    # How live is operated is no part of the rule: what it led to is in the journal.
+    ruled = resolved_yaml(settings.ruled())
     text = f"{ruled}{list(roots)}{contracts.digest}"
     return {
         "config": config,
