@@ -5,11 +5,15 @@ the trees in the order of the file, for one row as for each row of a batch (whic
 128 rows, tree by tree). On two threads or more a batch above 50 rows is summed in parts, a part a thread:
 measured on 900 trees, 92 % of its scores differ in their last bits. So a session has one thread, whatever
 the machine, and whoever wants more cores runs more processes.
+
+The compiled scorer is several times as fast, but nothing is assumed of how onnxruntime sums: wherever a model
+is opened it must give onnxruntime's bits on the golden rows of the card and on rows made to tell the two
+apart, or onnxruntime scores.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 import onnxruntime as ort
@@ -17,18 +21,22 @@ import onnxruntime as ort
 from ibs_core.bundle import feature_set_digest
 from ibs_core.catalogue import load_catalogue
 from ibs_core.errors import DataError, IbsError
+from ibs_core.forest import ForestScorer, capped, telling_rows
+from ibs_core.trees import read_trees
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ibs_core.bundle import Bundle
     from ibs_core.contracts import ContractMap
+    from ibs_core.veto import Scorer
 
-__all__ = ["OnnxScorer", "open_scorer", "verify"]
+__all__ = ["Choice", "OnnxScorer", "choose_scorer", "open_scorer", "verify"]
+
+Choice = Literal["auto", "compiled", "onnxruntime"]
 
 _FLOAT32: Final = np.dtype(np.float32)
-_ROUNDING: Final = np.float32(1 + 2e-5)
-"""What a sum of 1,200 equal parts of 1 can reach in float32: 800 parts give 1.000011."""
+_N_ROWS: Final = 256  # on which a compiled scorer is compared, besides the golden ones
 
 
 class OnnxScorer:
@@ -79,12 +87,10 @@ class OnnxScorer:
         if rows.shape == self._row.shape:
             self._row[:] = rows  # 10 us less than a plain run
             self._session.run_with_iobinding(self._binding)
-            scores = self._answer[:, -1].copy()
-            return scores if scores.item() <= 1 else _capped(scores)
+            return capped(self._answer[:, -1].copy())
         if not len(rows):
             return np.empty(0, np.float32)
-        scores = self._session.run(["probabilities"], {self._input: rows})[0][:, -1].copy()
-        return scores if scores.max() <= 1 else _capped(scores)
+        return capped(self._session.run(["probabilities"], {self._input: rows})[0][:, -1].copy())
 
 
 def open_scorer(bundle: Bundle) -> OnnxScorer:
@@ -112,6 +118,50 @@ def open_scorer(bundle: Bundle) -> OnnxScorer:
             where=str(bundle.folder),
         )
     return scorer
+
+
+def choose_scorer(bundle: Bundle, choice: Choice = "auto") -> tuple[Scorer, str]:
+    """Open the model of a bundle: compiled, where that gives the bits of onnxruntime.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    choice : {"auto", "compiled", "onnxruntime"}
+        ``auto`` falls back to onnxruntime, ``compiled`` raises instead, ``onnxruntime`` does not try.
+
+    Returns
+    -------
+    scorer : Scorer
+    why : str
+        Why ``auto`` fell back; empty where it did not.
+
+    Raises
+    ------
+    DataError
+        The model cannot be loaded, takes another number of features than the card names, or cannot be
+        scored as was chosen.
+    """
+    plain = open_scorer(bundle)
+    if choice == "onnxruntime":
+        return plain, ""
+    try:
+        trees = read_trees(bundle.model)
+        compiled = ForestScorer(trees)
+    except DataError as error:
+        why = str(error)
+    else:
+        rows = np.concatenate([bundle.card.golden.arrays()[0], telling_rows(trees, _N_ROWS)])
+        why = _difference(compiled, plain, rows)
+        if not why:
+            return compiled, ""
+    if choice == "compiled":
+        raise DataError(
+            "model cannot be scored compiled",
+            found=why,
+            where=str(bundle.folder),
+            remedy="leave out --scorer: onnxruntime scores it then",
+        )
+    return plain, why
 
 
 def verify(bundle: Bundle, contracts: ContractMap) -> list[IbsError]:
@@ -174,6 +224,22 @@ def _rescored(scorer: OnnxScorer, bundle: Bundle) -> list[DataError]:
     ]
 
 
+def _difference(compiled: Scorer, plain: Scorer, rows: NDArray[np.float32]) -> str:
+    """Say on which row the compiled scorer differs, in a batch or alone."""
+    expected = plain.score(rows)
+    together = compiled.score(rows)
+    apart = np.concatenate([compiled.score(row[None]) for row in rows])
+    for how, found in (("in a batch", together), ("alone", apart)):
+        differs = np.flatnonzero(found.view(np.int32) != expected.view(np.int32))
+        if len(differs):
+            i = differs[0]
+            return (
+                f"{len(differs)} of {len(rows)} rows score otherwise {how}, "
+                f"row {i} {float(found[i])!r} instead of {float(expected[i])!r}"
+            )
+    return ""
+
+
 def _options() -> ort.SessionOptions:
     """Return the only options with which any model is ever loaded."""
     options = ort.SessionOptions()
@@ -182,11 +248,6 @@ def _options() -> ort.SessionOptions:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 4  # what goes wrong is raised
     return options
-
-
-def _capped(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Make 1 of a sum that rounded to above it; what is further above, the veto refuses."""
-    return np.where((scores > 1) & (scores <= _ROUNDING), np.float32(1), scores)
 
 
 def _checked(session: ort.InferenceSession) -> tuple[str, int, int]:

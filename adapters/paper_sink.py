@@ -11,9 +11,9 @@ import fcntl
 import json
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from ibs_core.errors import DataError, EnvironmentFault
+from ibs_core.errors import ConfigError, DataError, EnvironmentFault
 from ibs_core.payload import body_of
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ibs_core.contracts import ContractMap
-    from ibs_core.ports import Clock, Journal, Order
+    from ibs_core.ports import Clock, Journal, Move, Order
 
 __all__ = ["PaperSink"]
 
@@ -70,18 +70,24 @@ class PaperSink:
         self._strategy = strategy
         self._repaired: dict[str, Any] = {}
         self._contracts = contracts
+        self._is_halted = False
+        self._held: list[Order] = []
         with self._faults():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             with self._faults():
-                content = self._held()
+                content = self._locked()
                 whole = content.rfind(b"\n") + 1
                 self._written = self._read(content[:whole])
                 self._repair(content, whole)
         except BaseException:
             self.close()
             raise
+
+    def start(self) -> None:
+        """Tell a repair: the journal has a run."""
+        self._tell_repair()
 
     def send(self, orders: Sequence[Order]) -> None:
         """Write orders that are not in the file yet, and mark all of them ACKED.
@@ -100,6 +106,9 @@ class PaperSink:
             See `payload_of`; or the journal does not let an order be ACKED.
         """
         self._tell_repair()
+        if self._is_halted:
+            self._held += orders
+            return
         fresh = {
             order.order_id: body_of(order, self._strategy, self._contracts)
             for order in orders
@@ -111,6 +120,50 @@ class PaperSink:
         for order in orders:
             self._journal.order_state(order.order_id, "ACKED", self._clock.now_ns(), "on paper")
 
+    def settled(self) -> list[tuple[Order, Move]]:
+        """Return nothing: what is on paper has arrived."""
+        return []
+
+    def unsettled(self) -> list[tuple[Order, str]]:
+        """Return what is kept back.
+
+        Returns
+        -------
+        list of (Order, str)
+        """
+        return [(order, "PENDING") for order in self._held]
+
+    def hold(self, gate: Literal["open", "reduce_only", "halted"]) -> None:
+        """Keep everything back while nothing may leave; write it when it may.
+
+        Parameters
+        ----------
+        gate : {"open", "reduce_only", "halted"}
+        """
+        self._is_halted = gate == "halted"
+        if not self._is_halted and self._held:
+            held, self._held = self._held, []
+            self.send(held)
+
+    def resolve(self, order_id: str, verdict: str) -> str:
+        """Refuse: nothing is unknown on paper.
+
+        Parameters
+        ----------
+        order_id, verdict : str
+
+        Raises
+        ------
+        ConfigError
+        """
+        raise ConfigError(
+            f"order {order_id!r}", expected="one of unknown outcome", found=f"{verdict}, on paper"
+        )
+
+    def standing(self) -> dict[str, Any]:
+        """Return nothing of note: a file that cannot be written ends the worker."""
+        return {"last_success": None, "last_error": None}
+
     def close(self) -> None:
         """Close the file."""
         if self._file >= 0:
@@ -118,7 +171,7 @@ class PaperSink:
             self._file = -1
             self._tell_repair()
 
-    def _held(self) -> bytes:
+    def _locked(self) -> bytes:
         """Become the one writer, and return what is in the file."""
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)

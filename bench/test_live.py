@@ -104,8 +104,15 @@ class Collected:
     def send(self, orders):
         self.calls.append((time.perf_counter(), len(orders)))
 
-    def close(self):
-        """Nothing is open."""
+    def start(self):
+        """Nothing is open, nothing waits."""
+
+    close = start
+
+    def settled(self):
+        return ()
+
+    unsettled = settled
 
 
 class Script:
@@ -168,7 +175,7 @@ def start(engine, bars, journal, script, sink=None):
         sink=sink or Collected(),
         clock=script,
         limits=Limits(by_clock=False),
-        tell=lambda _: None,
+        publish=lambda _: None,
     )
     worker.start({}, first_ns=-(2**62), start_ns=LIVE_NS)
     return worker

@@ -133,7 +133,8 @@ def trade(
         source,
         universe,
         wanted,
-        risk_inside_bars=settings.risk.daily_loss_usd is not None or inputs is not None,
+        risk_inside_bars=settings.risk.daily_loss_usd is not None,
+        each_minute=inputs is not None,
         strict=strict,
         progress=progress,
     )

@@ -166,9 +166,11 @@ class Costs(Frozen):
 
 
 class Risk(Frozen):
-    """Limits over all symbols; null is off."""
+    """Limits over all symbols; null is off. Quantities are contracts of what is executed."""
 
     max_positions: Count | None = None
+    max_quantity: Count | None = None
+    max_total_quantity: Count | None = None
     daily_loss_usd: Positive | None = None
     max_orders_per_minute: Annotated[Count, Field(le=500)] | None = None
     no_entry_before_close: Duration | None = None

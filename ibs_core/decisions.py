@@ -32,6 +32,8 @@ __all__ = [
     "RISK",
     "SLICE",
     "TAKEN",
+    "TOO_LARGE",
+    "TOO_MANY_CONTRACTS",
     "TOO_MANY_ORDERS",
     "TOO_MANY_POSITIONS",
     "log_order",
@@ -50,6 +52,8 @@ BLOCKS = (
     "no_entry_before_close",
     "max_orders_per_minute",
     "max_positions",
+    "max_quantity",
+    "max_total_quantity",
     "absent",
     "not_live",
     "stale",
@@ -67,8 +71,10 @@ BLOCKS = (
     NEAR_CLOSE,
     TOO_MANY_ORDERS,
     TOO_MANY_POSITIONS,
+    TOO_LARGE,
+    TOO_MANY_CONTRACTS,
     IS_ABSENT,
-) = range(1, 10)
+) = range(1, 12)
 LIVE_BLOCKS = BLOCKS[IS_ABSENT:]
 """What an operator or the state of live can block entries for."""
 
@@ -80,6 +86,8 @@ MAX_ORDERS = 512
 RISK = np.dtype(
     [
         ("max_positions", "i8"),  # NEVER is off
+        ("max_quantity", "i8"),  # contracts of one symbol; NEVER is off
+        ("max_total_quantity", "i8"),  # contracts held and pending; NEVER is off
         ("daily_loss_usd", "f8"),  # NaN is off
         ("max_orders_per_minute", "i8"),  # NEVER is off
         ("no_entry_before_close_ns", "i8"),  # -1 is off
@@ -101,7 +109,11 @@ INPUT = np.dtype(
         ("until_ns", "i8"),  # exits leave, entries are blocked, no earlier; in the past: no more
     ],
 )
-"""What only live knows. It makes a slice of its own, and the journal replays it."""
+"""What only live knows. It makes a slice of its own, and the journal replays it.
+
+LEFT_LATE until NEVER: the exit has not left, nobody knows when it will; then LEFT_LATE with the instant at which
+it did. CANCEL ends a position that was decided upon an entry that never left, an exit on its way included.
+"""
 
 DESK = np.dtype(
     [

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from ibs_core.outbox import SETTLING_NS, Page
 from ibs_core.outcomes import THROTTLE_NS, Breaker
+from ibs_core.ports import Move
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from ibs_core.outbox import Attempt, Delivery
 
-__all__ = ["Move", "Plan", "Send", "View", "entry_life_ns", "matters", "plan"]
+__all__ = ["Move", "Plan", "Send", "View", "entry_life_ns", "is_behind", "matters", "plan"]
 
 _SECOND: Final = 10**9
 _NEVER: Final = 2**62
@@ -88,20 +89,6 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
-    """An order moves to another state without being sent.
-
-    Parameters
-    ----------
-    order_id, state, why : str
-    """
-
-    order_id: str
-    state: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
 class Send:
     """One order leaves now.
 
@@ -155,13 +142,10 @@ class _Ticker:
     opening_ns: int = -_NEVER  # start of the last entry that may have arrived
 
     def take(self, place: int, delivery: Delivery) -> None:
-        arrived = [each for each in delivery.closing() if each.may_have_arrived]
-        for each in arrived[-1:]:
-            self.closing_ns = max(self.closing_ns, each.started_ns)
-            self.closing_end_ns = max(self.closing_end_ns, each.last_ns)
-        for each in delivery.opening():
-            if each.may_have_arrived:
-                self.opening_ns = max(self.opening_ns, each.started_ns)
+        arrived: list[Attempt] = []
+        if delivery.attempts:
+            arrived = [each for each in delivery.closing() if each.may_have_arrived]
+            self._take_times(arrived, delivery)
         if delivery.is_entry:
             if delivery.is_open:
                 self.open_entry = min(self.open_entry, place)
@@ -175,6 +159,22 @@ class _Ticker:
             self.dead_exit = _NEVER
             for each in arrived[-1:]:
                 self.closed_ns = max(self.closed_ns, each.started_ns)
+
+    def _take_times(self, arrived: Sequence[Attempt], delivery: Delivery) -> None:
+        for each in arrived[-1:]:
+            self.closing_ns = max(self.closing_ns, each.started_ns)
+            self.closing_end_ns = max(self.closing_end_ns, each.last_ns)
+        for each in delivery.opening():
+            if each.may_have_arrived:
+                self.opening_ns = max(self.opening_ns, each.started_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """When one more attempt fits the budgets: of entries, of everything."""
+
+    entries_ns: int
+    all_ns: int
 
 
 def plan(view: View) -> Plan:
@@ -192,6 +192,7 @@ def plan(view: View) -> Plan:
     for place, each in enumerate(view.deliveries):
         tickers[each.order.instrument].take(place, each)
     is_unknown = any(each.state == "AMBIGUOUS" for each in view.deliveries)
+    room = _Room(_room_ns(view.entries_ns, _OF_ENTRIES), _room_ns(view.all_ns, _OF_ALL))
     moves, pages, wakes = [], [], []
     exits: list[tuple[int, int, Send]] = []
     entries: list[tuple[int, int, Send]] = []
@@ -200,7 +201,7 @@ def plan(view: View) -> Plan:
             continue
         ticker, order_id = tickers[each.order.instrument], each.order.order_id
         opens = each.is_entry and each.state == "PENDING"
-        ending, due_ns = (_opening if opens else _closing)(place, each, ticker, view)
+        ending, due_ns = (_opening if opens else _closing)(place, each, ticker, view, room)
         if ending is not None:
             moves.append(Move(order_id, *ending))
             continue
@@ -228,14 +229,30 @@ def matters(delivery: Delivery, now_ns: int) -> bool:
     bool
         A dead exit does for ever: no entry of its contract leaves before a person has looked.
     """
-    if delivery.is_open or (delivery.state == "DEAD" and not delivery.is_entry):
+    if delivery.is_unsettled:
         return True
     last_ns = delivery.attempts[-1].last_ns if delivery.attempts else -_NEVER
     return now_ns - last_ns < _UNREAD_NS
 
 
+def is_behind(delivery: Delivery) -> bool:
+    """Tell whether nothing is to be done for an exit as long as one before it of its contract is on its way.
+
+    Parameters
+    ----------
+    delivery : Delivery
+        An exit.
+
+    Returns
+    -------
+    bool
+        It was never tried, and a person was called for it already.
+    """
+    return delivery.state == "PENDING" and not delivery.attempts and bool(delivery.paged)
+
+
 def _opening(
-    place: int, entry: Delivery, ticker: _Ticker, view: View
+    place: int, entry: Delivery, ticker: _Ticker, view: View, room: _Room
 ) -> tuple[tuple[str, str] | None, int]:
     """Return how an entry ends without being sent, or when it may leave."""
     assert not any(each.may_have_arrived for each in entry.attempts), "entries leave at most once"
@@ -244,8 +261,8 @@ def _opening(
     waits = {
         "the route is in trouble": _again_ns(entry.attempts, _NOT_SENT_S, entry.order.order_id),
         "an exit has just left": ticker.closing_end_ns + SETTLING_NS,
-        "the budget of entries": _room_ns(view.entries_ns, _OF_ENTRIES),
-        "the budget of all orders": _room_ns(view.all_ns, _OF_ALL),
+        "the budget of entries": room.entries_ns,
+        "the budget of all orders": room.all_ns,
     }
     why, due_ns = max(waits.items(), key=lambda each: each[1])
     endings = (
@@ -264,9 +281,11 @@ def _opening(
 
 
 def _closing(
-    place: int, delivery: Delivery, ticker: _Ticker, view: View
+    place: int, delivery: Delivery, ticker: _Ticker, view: View, room: _Room
 ) -> tuple[tuple[str, str] | None, int]:
     """Return when an exit may leave, or the exit in place of an entry; or that such an entry is closed."""
+    if not delivery.is_entry and ticker.open_exit < place:
+        return None, _NEVER
     if delivery.is_entry:
         sent_ns = delivery.opening()[-1].started_ns
         if ticker.closed_ns >= sent_ns + SETTLING_NS:
@@ -276,7 +295,7 @@ def _closing(
     own = delivery.closing()
     due_ns = max(
         _again_ns(own, _EXIT_NOT_SENT_S, delivery.order.order_id),
-        _room_ns(view.all_ns, _OF_ALL),
+        room.all_ns,
         ticker.closing_ns + _SPACING_NS,
     )
     if delivery.is_entry:
@@ -284,8 +303,6 @@ def _closing(
         if is_refused or ticker.open_exit < _NEVER:
             return None, _NEVER  # a person resolves it, or the exit that is on its way does
         due_ns = max(due_ns, sent_ns + _UNREAD_NS)
-    elif ticker.open_exit < place:
-        return None, _NEVER
     unknown = [each for each in own if each.outcome == "AMBIGUOUS"]
     if unknown:
         wait_s = _RESEND_S[min(len(unknown), len(_RESEND_S)) - 1]
@@ -314,8 +331,9 @@ def _choose(
 
 def _call(delivery: Delivery, view: View) -> tuple[Page | None, int]:
     """Call for an exit that is on its way for too long, whatever holds it; and tell when that would be."""
-    arrived = any(each.outcome == "ACCEPTED" for each in delivery.attempts)
-    if delivery.is_entry or delivery.paged or arrived:
+    if delivery.is_entry or delivery.paged:
+        return None, _NEVER
+    if any(each.outcome == "ACCEPTED" for each in delivery.attempts):
         return None, _NEVER
     if view.now_ns < delivery.taken_ns + _CALL_NS:
         return None, delivery.taken_ns + _CALL_NS

@@ -84,6 +84,11 @@ class Engine:
         """Every root and reference feed whose minutes it needs."""
         return tuple(dict.fromkeys(key.root for key in self._streams))
 
+    @property
+    def lanes(self) -> list[Lane]:
+        """The traded symbols on their way, as `symbols` has them."""
+        return list(self._lanes.values())
+
     def instrument(self, root: str) -> str:
         """Name the contract that a root printed last.
 

@@ -67,7 +67,7 @@ class Lane:
         self, symbol: Symbol, stream: Stream, seams: Ints, reader: Callable[[Wiring], Reader]
     ) -> None:
         self.symbol, self.stream = symbol, stream
-        self._observer = Observer(symbol)
+        self.observer = Observer(symbol)
         self._reader = self._gates = reader(symbol.wiring)
         if symbol.gates is not symbol.wiring:
             self._gates = reader(symbol.gates)
@@ -114,7 +114,7 @@ class Lane:
         is_watched = self._gates is not self._reader
         waited = self._gates.lay(n_bars, n_days) if is_watched else beside
         schedule["feeds_cold"] = waited.cold
-        rows = self._observer.take(bars, days, beside, schedule, seen)
+        rows = self.observer.take(bars, days, beside, schedule, seen)
         self._closed = (copied(bars), schedule, seen)
         return bars, seen, rows
 
@@ -176,7 +176,7 @@ class Lane:
     def state(self) -> dict[str, NDArray[Any]]:
         """Return everything that it remembers, by name."""
         asked = np.array(self.asked, np.int64)
-        return {"path": self._path, "asked": asked, **self._observer.state()}
+        return {"path": self._path, "asked": asked, **self.observer.state()}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Become what ``state`` told.
@@ -187,7 +187,7 @@ class Lane:
         """
         self._path = state["path"]
         self.asked = tuple(state["asked"].tolist())
-        self._observer.restore(state)
+        self.observer.restore(state)
 
 
 def _laid_for(bars: Records) -> tuple[int, ...]:

@@ -120,6 +120,13 @@ class Observer:
             _judge(symbol.model, rows, seen)
         return rows
 
+    @property
+    def newest(self) -> tuple[int, int, Floats]:
+        """Own bars and sessions taken so far, and the feature row of the newest bar."""
+        bars, days = self._memory
+        row = bars.values[self._symbol.wiring.graph.columns]
+        return int(bars.head[0]["n_bars"]), int(days.head[0]["n_bars"]), row
+
     def state(self) -> dict[str, NDArray[Any]]:
         """Return everything that it remembers, by name."""
         return {

@@ -26,9 +26,9 @@ class Live(Frozen):
 
 
 class Route(Frozen):
-    """A webhook to which orders are posted: of a paper subscription, or of one that trades for real."""
+    """A webhook to which orders are posted: of the stand-in, of a paper subscription, or of one that trades for real."""
 
-    kind: Literal["paper", "live"]
+    kind: Literal["demo", "paper", "live"]
     webhook: Variable = "TRADERSPOST_WEBHOOK_URL"
     env_file: str | None = None
 

@@ -108,6 +108,8 @@ class Delivery:
         How old the decision was then.
     paged : frozenset of str
         Causes for which a person was called.
+    route : str
+        The one that tried to send it; empty before the first attempt.
     """
 
     order: Order
@@ -116,6 +118,7 @@ class Delivery:
     taken_ns: int = 0
     age_ns: int = 0
     paged: frozenset[str] = frozenset()
+    route: str = ""
 
     @property
     def is_entry(self) -> bool:
@@ -126,6 +129,11 @@ class Delivery:
     def is_open(self) -> bool:
         """Whether something is still to be done or to be known."""
         return self.state in ("PENDING", "SENDING", "AMBIGUOUS")
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether it is open, or an exit that a person has to look after."""
+        return self.is_open or (self.state == "DEAD" and not self.is_entry)
 
     def stale_ns(self, life_ns: int) -> int:
         """Return when an entry becomes too old, on the sender's clock.
@@ -236,7 +244,7 @@ def settle(
     """
     order_id, response = delivery.order.order_id, attempt.response
     assert response is not None, "under way"
-    said, outcome = _said(response), response.outcome
+    said, outcome = response.said, response.outcome
     if outcome == "ACCEPTED" and attempt.flattens:
         return "FLATTENED", "an exit was accepted in its place", None
     if outcome == "ACCEPTED":
@@ -255,7 +263,10 @@ class Outbox(Journal, Protocol):
     """The journal as a sender uses it; every call is durable when it returns."""
 
     def deliveries(self, since_ns: int) -> Sequence[Delivery]:
-        """Return the orders that are not settled, exits that are dead, and all attempted since an instant."""
+        """Return the orders that are not settled, exits that are dead, and all attempted since an instant.
+
+        With the causes for which a person was called since an operator last sent them again.
+        """
 
     def body(self, order_id: str) -> str | None:
         """Return what was frozen to be sent, None before the first attempt."""
@@ -280,8 +291,3 @@ def _overtook(delivery: Delivery, attempt: Attempt, others: Sequence[Delivery]) 
         for entry in each.opening()
         if entry.may_have_arrived
     )
-
-
-def _said(response: Response) -> str:
-    status = "" if response.status is None else f"HTTP {response.status}"
-    return " ".join(filter(None, (response.outcome, status, response.detail)))

@@ -19,8 +19,9 @@ from ibs_core.ledger import (
     refused_counts,
 )
 from ibs_core.report.equity import equity_curve, value_open_positions
-from ibs_core.report.metrics import METRICS, compute
+from ibs_core.report.metrics import METRICS, SymbolFacts, compute
 from ibs_core.report.training_window import Account, divide, inside, spelt_instant
+from ibs_core.veto_value import scored_below
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,15 +104,16 @@ def summarise(traded: Traded, settings: Settings) -> Outcome:
         marks_frame(item, symbol.sessions, symbol.rule.first_date) for symbol, item in pairs
     )
     account = Account(traded.trades(), marks, open_positions(traded.book, lines))
-    ticks = {line.root: line.executed.tick_value_usd for line in lines}
-    money = _Money(settings.capital, costs, ticks)
+    models = {each.root: each.model for each in traded.symbols if each.model}
+    facts = {symbol.root: _symbol_facts(symbol) for symbol in traded.symbols}
+    money = _Money(settings.capital, costs, facts)
+    vetoed = _unseen(traded, models) if models else None
     equity = money.curve(account)
     warnings = [*traded.warnings]
-    models = {each.root: each.model for each in traded.symbols if each.model}
     if models and settings.model.mode == "veto":
-        stats = _apart(account, models, decisions, money)
+        stats = _apart(account, models, decisions, vetoed, money)
     else:
-        stats = money.statistics(account, equity)
+        stats = money.statistics(account, equity, vetoed)
     if models:
         stats["training_windows"] = _windows(account, models)
         warnings += [note for model in models.values() for note in model.notes]
@@ -133,29 +135,46 @@ class _Money:
 
     capital: float
     costs: dict[str, PointCosts]
-    ticks: dict[str, float]
+    facts: dict[str, SymbolFacts]
 
     def curve(self, of: Account) -> pl.DataFrame:
         return equity_curve(
             of.trades, of.marks, of.held, capital=self.capital, contracts=self.costs
         )
 
-    def statistics(self, of: Account, curve: pl.DataFrame) -> dict[str, Any]:
-        return compute(of.trades, curve, capital=self.capital, tick_values=self.ticks)
+    def statistics(
+        self, of: Account, curve: pl.DataFrame, vetoed: pl.DataFrame | None
+    ) -> dict[str, Any]:
+        return compute(of.trades, curve, capital=self.capital, symbols=self.facts, vetoed=vetoed)
+
+
+def _symbol_facts(symbol: Symbol) -> SymbolFacts:
+    executed = symbol.executed
+    return SymbolFacts(executed.tick_value_usd, executed.point_value_usd, symbol.sessions)
+
+
+def _unseen(traded: Traded, models: Mapping[str, Model]) -> pl.DataFrame:
+    """List what models scored below their thresholds where they were not trained."""
+    below = scored_below(traded)
+    return below.filter(~inside(below, {root: model.seen_ns for root, model in models.items()}))
 
 
 def _apart(
-    account: Account, models: Mapping[str, Model], decisions: pl.DataFrame, money: _Money
+    account: Account,
+    models: Mapping[str, Model],
+    decisions: pl.DataFrame,
+    vetoed: pl.DataFrame | None,
+    money: _Money,
 ) -> dict[str, Any]:
     """Compute the statistics of what lies outside the training windows, and apart those inside."""
     entries = decisions.filter(pl.col("action") == "entry")
     first = entries.group_by("symbol").agg(pl.col("time").min().dt.epoch("ns"))
     windows = {root: model.seen_ns for root, model in models.items()}
     outside, within = divide(account, windows, dict(first.iter_rows()))
-    stats = money.statistics(outside, money.curve(outside))
+    stats = money.statistics(outside, money.curve(outside), vetoed)
     if within.empty and outside.marks.height == account.marks.height:
         return stats
-    apart = money.statistics(within, money.curve(within))
+    apart = money.statistics(within, money.curve(within), None)
     trained = [root for root in windows if not within.of(root).empty]
     stats["inside_training"] = {
         "sessions": account.marks["session_date"].n_unique() - stats["total"]["sessions"],
@@ -173,8 +192,10 @@ def _apart(
 
 def _without_numbers(block: Mapping[str, Any] | None) -> dict[str, Any]:
     """Leave a block empty that has no trade: zeros would read as a result."""
-    empty = dict.fromkeys((metric.key for metric in METRICS), None)
-    return {**empty, "trades": 0, "sessions": block["sessions"] if block else 0}
+    known = {"trades": 0, "sessions": block["sessions"] if block else 0}
+    reason = "no trade outside the training window"
+    rest = [metric.key for metric in METRICS if metric.key not in known]
+    return {**dict.fromkeys(rest), **known, "undefined": dict.fromkeys(rest, reason)}
 
 
 def _windows(account: Account, models: Mapping[str, Model]) -> dict[str, dict[str, Any]]:

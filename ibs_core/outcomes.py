@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 __all__ = [
-    "ACCESS_CODES",
     "THROTTLE_NS",
     "Breaker",
     "Outcome",
@@ -18,6 +17,7 @@ __all__ = [
     "after_attempt",
     "after_probe",
     "classify",
+    "group_of",
 ]
 
 Outcome = Literal["NOT_SENT", "THROTTLED", "REFUSED", "AMBIGUOUS", "ACCEPTED"]
@@ -26,17 +26,56 @@ _SECOND: Final = 10**9
 _NEVER_LEFT: Final = frozenset(
     ("ConnectError", "ConnectTimeout", "PoolTimeout", "LocalProtocolError", "UnsupportedProtocol")
 )
-ACCESS_CODES: Final = frozenset(
-    (
+_GROUPS: Final = {
+    "transport": ("post-required", "empty-json", "malformed-json", "invalid-payload"),
+    "access": (
         "invalid-password",
         "not-trading-view",
         "not-trend-spider",
         "invalid-ip-address",
         "invalid-ip-address-format",
         "not-found",
-    )
-)
-"""Refusals of the route, not of the order."""
+    ),
+    "rate": ("too-many-requests",),
+    "symbol": (
+        "empty-ticker-name",
+        "ticker-does-not-exist",
+        "unsupported-ticker",
+        "invalid-asset-class",
+        "invalid-ticker-and-option-type",
+    ),
+    "order": (
+        "invalid-action",
+        "invalid-sentiment",
+        "invalid-sentiment-action",
+        "invalid-order-type",
+        "invalid-trailing-stop",
+        "invalid-time-in-force",
+        "invalid-extended-hours",
+        "invalid-expires-at",
+        "invalid-message-length",
+        "invalid-message-tags",
+    ),
+    "size": (
+        "invalid-quantity",
+        "invalid-quantity-type",
+        "invalid-quantity-type-action",
+        "invalid-quantity-type-for-asset-class",
+        "quantity-type-requires-quantity",
+        "invalid-risk-dollar-amount-action",
+        "invalid-percent-of-position-action",
+    ),
+    "option": (
+        "invalid-option-type",
+        "invalid-intrinsic-value",
+        "invalid-expiration",
+        "invalid-strike-count",
+        "invalid-strikes-away",
+        "invalid-strike-price",
+    ),
+}
+_GROUP_OF: Final = {code: group for group, codes in _GROUPS.items() for code in codes}
+_OF_BRACKETS: Final = ("invalid-take-profit-", "invalid-stop-loss-")
 _PROBE_NS: Final = _SECOND
 """Between two trials of a route in trouble."""
 THROTTLE_NS: Final = 5 * _SECOND
@@ -69,6 +108,23 @@ def classify(fault: str, status: int | None, *, is_success: bool = False) -> Out
     return "REFUSED" if 300 <= status < 500 and status != 408 else "AMBIGUOUS"
 
 
+def group_of(code: str) -> str:
+    """Name what a refusal is about.
+
+    Parameters
+    ----------
+    code : str
+        The receiver's ``messageCode``.
+
+    Returns
+    -------
+    str
+        ``transport``, ``access`` (of the route, not of the order), ``rate``, ``symbol``, ``order``, ``size``,
+        ``bracket`` or ``option``; empty for a code that is not known.
+    """
+    return "bracket" if code.startswith(_OF_BRACKETS) else _GROUP_OF.get(code, "")
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
     """How an attempt ended.
@@ -92,6 +148,14 @@ class Response:
     signal_id: str = ""
     log_id: str = ""
     retry_after_ns: int | None = None
+
+    @property
+    def said(self) -> str:
+        """One line for people: outcome, status, the receiver's code and what the code is about."""
+        status = "" if self.status is None else f"HTTP {self.status}"
+        group = group_of(self.detail)
+        about = f"({group})" if group else ""
+        return " ".join(filter(None, (self.outcome, status, self.detail, about)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +201,7 @@ def after_attempt(breaker: Breaker, response: Response, now_ns: int, *, is_entry
     """
     if response.outcome == "ACCEPTED":
         return Breaker()
-    is_denied = response.outcome == "REFUSED" and response.detail in ACCESS_CODES
+    is_denied = response.outcome == "REFUSED" and group_of(response.detail) == "access"
     is_trouble = response.outcome in ("NOT_SENT", "THROTTLED")
     if not (is_trouble or is_denied):
         return breaker

@@ -205,7 +205,7 @@ def make_params(
     row["atr_column"] = last if _in_atr(strategy) else -1
     _write_exits(row, strategy)
     row["warmup_bars"], row["warmup_days"] = wiring.full_bars, wiring.full_days
-    row["tick_nano"] = executed.tick_nano
+    row["quantity"], row["tick_nano"] = quantity, executed.tick_nano
     row["usd_per_point"] = quantity * executed.point_value_usd
     per_fill = costs.slippage_ticks * executed.tick_value_usd
     row["cost_usd"] = 2 * quantity * costs.commission_per_side + 2 * quantity * per_fill
@@ -227,10 +227,10 @@ def make_risk(risk: Risk, *, veto: bool) -> NDArray[np.void]:
     """
     out = np.zeros(1, RISK)
     row = out[0]
-    row["max_positions"] = risk.max_positions if risk.max_positions is not None else NEVER
+    for name in ("max_positions", "max_quantity", "max_total_quantity", "max_orders_per_minute"):
+        most = getattr(risk, name)
+        row[name] = most if most is not None else NEVER
     row["daily_loss_usd"] = risk.daily_loss_usd if risk.daily_loss_usd is not None else np.nan
-    orders = risk.max_orders_per_minute
-    row["max_orders_per_minute"] = orders if orders is not None else NEVER
     near = risk.no_entry_before_close
     row["no_entry_before_close_ns"] = near if near is not None else -1
     row["veto"] = veto

@@ -34,6 +34,8 @@ from ibs_core.decisions import (
     RISK,
     SLICE,
     TAKEN,
+    TOO_LARGE,
+    TOO_MANY_CONTRACTS,
     TOO_MANY_ORDERS,
     TOO_MANY_POSITIONS,
     log_order,
@@ -94,10 +96,11 @@ def _take_input(
         position["blocked_ns"][given["kind"] - FIRST_BLOCK] = given["until_ns"]
     elif given["kind"] == LEFT_LATE:
         if position["status"] == LEAVING:
-            position["leave_ns"] = max(position["leave_ns"], given["until_ns"])
+            # NEVER: it has not left yet. Once it has, its instant is known and is the one that counts.
+            known_ns = position["leave_ns"] if position["leave_ns"] < NEVER else 0
+            position["leave_ns"] = max(known_ns, given["until_ns"])
     elif given["kind"] == CANCEL:
-        if position["status"] == ENTERING or position["status"] == OPEN:
-            position["status"] = FLAT
+        position["status"] = FLAT  # whatever was decided since, its entry never happened
     elif position["status"] == ENTERING:
         position["status"] = FLAT
     elif position["status"] == OPEN:
@@ -213,7 +216,30 @@ def _blocked_by_live(time_ns: int, position: Record, desk: Record) -> int:
 
 
 @jit
-def _refusal(time_ns: int, risk: Record, book: Records, desk: Record, i: int, now: Record) -> int:
+def _over_capacity(params: Records, risk: Record, book: Records, i: int) -> int:
+    """Return which limit on what is held and pending one more entry would break, TAKEN when none."""
+    n_held, n_contracts = 0, params[i]["quantity"]
+    for k in range(len(book)):
+        if book[k]["status"] != FLAT:
+            n_held += 1
+            n_contracts += params[k]["quantity"]
+    if n_held >= risk["max_positions"]:
+        return TOO_MANY_POSITIONS
+    if params[i]["quantity"] > risk["max_quantity"]:
+        return TOO_LARGE
+    return TOO_MANY_CONTRACTS if n_contracts > risk["max_total_quantity"] else TAKEN
+
+
+@jit
+def _refusal(
+    time_ns: int,
+    params: Records,
+    risk: Record,
+    book: Records,
+    desk: Record,
+    i: int,
+    now: Record,
+) -> int:
     """Return why a candidate is not taken, TAKEN when nothing stands against it."""
     position = book[i]
     if position["status"] == OPEN:
@@ -233,10 +259,7 @@ def _refusal(time_ns: int, risk: Record, book: Records, desk: Record, i: int, no
         return NEAR_CLOSE
     if _too_many_orders(time_ns, risk, desk):
         return TOO_MANY_ORDERS
-    held = 0
-    for k in range(len(book)):
-        held += 1 if book[k]["status"] != FLAT else 0
-    return TOO_MANY_POSITIONS if held >= risk["max_positions"] else TAKEN
+    return _over_capacity(params, risk, book, i)
 
 
 @jit
@@ -272,7 +295,7 @@ def _decide_entries(
         if risk["veto"] == 1 and now["verdict"] > 0:
             reason = FIRST_VETO + now["verdict"]
         else:
-            reason = _refusal(time_ns, risk, book, desk, i, now)
+            reason = _refusal(time_ns, params, risk, book, desk, i, now)
         if reason == TAKEN:
             positions.enter(
                 params[i],

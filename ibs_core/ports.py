@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BarFeed",
     "Clock",
+    "Command",
     "Entry",
     "FeedEvent",
     "FeedNote",
@@ -22,6 +23,7 @@ __all__ = [
     "Journal",
     "Minute",
     "MinuteEnd",
+    "Move",
     "Order",
     "OrderSink",
     "Stored",
@@ -167,11 +169,43 @@ class Order:
     model: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """An order has moved to another state.
+
+    Parameters
+    ----------
+    order_id, state, why : str
+    """
+
+    order_id: str
+    state: str
+    why: str
+
+
 class OrderSink(Protocol):
     """Where orders go."""
 
+    def start(self) -> None:
+        """Take up what the journal holds unsettled, and begin to send; the journal has a run."""
+
     def send(self, orders: Sequence[Order]) -> None:
         """Take orders that are already in the journal; never raises for what the receiver does."""
+
+    def settled(self) -> Sequence[tuple[Order, Move]]:
+        """Return how orders have moved since the last call, as the journal has it already."""
+
+    def unsettled(self) -> Sequence[tuple[Order, str]]:
+        """Return the orders that have not arrived for sure, with their states, and exits that were refused."""
+
+    def hold(self, gate: Literal["open", "reduce_only", "halted"]) -> None:
+        """Let everything leave, exits only, or nothing."""
+
+    def resolve(self, order_id: str, verdict: str) -> str:
+        """Do what an operator says of an order, and return its new state; raises where it does not fit."""
+
+    def standing(self) -> Mapping[str, Any]:
+        """Tell ``last_success`` and ``last_error`` as JSON values, null where there is none."""
 
     def close(self) -> None:
         """Send no more; returns when everything under way has ended."""
@@ -218,6 +252,28 @@ class Stored:
     order_ids: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What an operator asks of a worker.
+
+    Parameters
+    ----------
+    number : int
+    time_ns : int, UTC ns
+    command : str
+    facts : Mapping of str to Any
+        JSON values.
+    taken_ns : int or None, UTC ns
+        When it was done.
+    """
+
+    number: int
+    time_ns: int
+    command: str
+    facts: Mapping[str, Any]
+    taken_ns: int | None = None
+
+
 class Journal(Protocol):
     """What is written before anything is sent, and read after a crash."""
 
@@ -230,8 +286,8 @@ class Journal(Protocol):
     def unsent(self) -> Sequence[Order]:
         """Return the orders that were written and not sent, in the order of their decision."""
 
-    def last_entry_order(self, symbol: str) -> Order | None:
-        """Return the newest entry order of a symbol, whatever became of it."""
+    def last_entry_order(self, symbol: str) -> tuple[Order, str] | None:
+        """Return the newest entry order of a symbol, and what became of it."""
 
     def begin(self, now_ns: int, facts: Mapping[str, Any]) -> int:
         """Open a run of this process and return its number."""
@@ -245,8 +301,17 @@ class Journal(Protocol):
     def event(self, now_ns: int, kind: str, facts: Mapping[str, Any]) -> None:
         """Keep something that people will want to know."""
 
+    def last_event(self, kind: str) -> Mapping[str, Any] | None:
+        """Return what the newest event of a kind holds."""
+
     def order_state(self, order_id: str, state: str, now_ns: int, detail: str = "") -> None:
         """Move an order on."""
+
+    def take_commands(self) -> Sequence[Command]:
+        """Return what operators ask, each once in a process."""
+
+    def settle_command(self, number: int, now_ns: int) -> None:
+        """Note that a command was done."""
 
     def end(self, now_ns: int, how: str) -> None:
         """Close the run."""

@@ -54,7 +54,7 @@ TRADE = np.dtype(
         ("entry_ns", "i8"),
         ("entry_price", "f8"),
         ("exit_ns", "i8"),
-        ("exit_price", "f8"),
+        ("exit_price", "f8"),  # NaN from the exit's decision until a price is certain
         ("reason", "i8"),
         ("bars_held", "i8"),
         ("low", "f8"),  # of the minutes held, the exit price included
@@ -80,7 +80,7 @@ POSITION = np.dtype(
         ("realised_usd", "f8"),  # by exits decided in the current session
         ("date", "i8"),  # trade date of the symbol's current session
         ("exit_date", "i8"),  # trade date of the session in which the exit was decided
-        ("leave_ns", "i8"),  # a decided exit does not leave before this
+        ("leave_ns", "i8"),  # a decided exit does not leave before this; NEVER: not known when
         ("blocked_ns", "i8", (8,)),  # until when live blocks entries, by reason
         ("trade", TRADE),  # the trade in the making
     ],
@@ -175,6 +175,7 @@ def leave(position: Record, reason: int, ibs: float, n_bars: int) -> None:
     position["status"] = LEAVING
     position["leave_ns"] = 0
     position["exit_date"] = position["date"]
+    position["trade"]["exit_price"] = np.nan
     position["trade"]["reason"] = reason
     position["trade"]["ibs_exit"] = ibs
     position["trade"]["bars_held"] = n_bars
@@ -182,7 +183,7 @@ def leave(position: Record, reason: int, ibs: float, n_bars: int) -> None:
 
 @jit
 def open_usd(params: Record, position: Record) -> float:
-    """Value the position at the last mark, net of the costs of both sides.
+    """Value the position at the last price of its contract, net of the costs of both sides.
 
     Parameters
     ----------
@@ -195,7 +196,10 @@ def open_usd(params: Record, position: Record) -> float:
     """
     if position["status"] != OPEN and position["status"] != LEAVING:
         return 0.0
-    points = canonical(position["mark"] - position["trade"]["entry_price"])
+    price, fixed = position["mark"], position["trade"]["exit_price"]
+    if position["status"] == LEAVING and fixed == fixed:  # the mark is of the next contract
+        price = fixed
+    points = canonical(price - position["trade"]["entry_price"])
     return points * params["usd_per_point"] - params["cost_usd"]
 
 
@@ -243,7 +247,9 @@ def fill(
     """
     if position["status"] == LEAVING:
         if ts_ns >= position["leave_ns"]:
-            _close(params, position, ts_ns, price, trades, n)
+            # After a seam the minute is of another contract, and the price is certain already.
+            fixed = position["trade"]["exit_price"]
+            _close(params, position, ts_ns, fixed if fixed == fixed else price, trades, n)
     elif position["status"] == ENTERING:
         if ts_ns > position["expire_ns"]:
             position["status"] = FLAT
@@ -264,6 +270,9 @@ def fill(
 def cross_seam(params: Record, position: Record, seam_ns: int, trades: Records, n: Ints) -> int:
     """End the old contract: an entry lapses, a position leaves at its last close.
 
+    An exit that leaves only later still holds the old contract; it too fills at that last close, which no
+    later price replaces.
+
     Parameters
     ----------
     params : PARAMS
@@ -282,7 +291,11 @@ def cross_seam(params: Record, position: Record, seam_ns: int, trades: Records, 
     if undecided:
         leave(position, ROLL_EXIT, np.nan, position["bars"])
     if position["status"] == LEAVING:
-        _close(params, position, seam_ns, position["mark"], trades, n)
+        trade = position["trade"]
+        if trade["exit_price"] != trade["exit_price"]:
+            trade["exit_price"] = position["mark"]
+        if seam_ns >= position["leave_ns"]:
+            _close(params, position, seam_ns, trade["exit_price"], trades, n)
     return 1 if undecided else 0
 
 

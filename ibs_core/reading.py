@@ -43,6 +43,7 @@ def read_series(
     traded: Sequence[str] | None,
     *,
     risk_inside_bars: bool = False,
+    each_minute: bool = False,
     strict: bool = False,
     progress: Callable[[str, int], None] | None = None,
 ) -> dict[Key, Series]:
@@ -56,6 +57,8 @@ def read_series(
         Default: all roots that the data hold.
     risk_inside_bars : bool
         Keep the minutes that portfolio risk needs at other symbols' boundaries.
+    each_minute : bool
+        Keep every minute: what live told lets orders fill, and the loss be looked at, at any of them.
     strict : bool
         Refuse data that would be repaired.
     progress : callable, optional
@@ -70,7 +73,7 @@ def read_series(
     ------
     ConfigError, DataError, EnvironmentFault
     """
-    first = bool(universe.asked.feeds) or universe.has_models or risk_inside_bars
+    first = bool(universe.asked.feeds) or universe.has_models or risk_inside_bars or each_minute
     known = list(traded or source.roots) if first else traded
     symbols = [universe.get(root) for root in known or ()]
     keys = {
@@ -88,6 +91,8 @@ def read_series(
         strict=strict,
         progress=progress,
     )
+    if each_minute:
+        return reader.read(mark_ns=MINUTE_NS)
     if not risk_inside_bars:
         return reader.read(mark_ns=0)
     mark_ns = _mark_ns(symbols)

@@ -80,6 +80,7 @@ PARAMS = np.dtype(
         ("protective_target_atr", "f8"),
         ("cooldown_bars", "i8"),
         # the executed contract
+        ("quantity", "i8"),
         ("tick_nano", "i8"),  # 1e-9 price units
         ("usd_per_point", "f8"),  # quantity included
         ("cost_usd", "f8"),  # both sides, quantity included

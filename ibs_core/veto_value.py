@@ -19,11 +19,13 @@ from ibs_core.candidate_table import follow
 from ibs_core.ledger import marks_frame
 from ibs_core.portfolio import ENTRY, TAKEN
 from ibs_core.report.bootstrap import block_sessions, resampled_sums
+from ibs_core.report.run import TRADES
 from ibs_core.report.significance import N_SESSIONS_MIN
 from ibs_core.report.training_window import Account, divide, inside, spelt_instant
 from ibs_core.sessions import session_index
 from ibs_core.signals import CANDIDATE
 from ibs_core.veto import TAKEN as LET_IN
+from ibs_core.veto import VETOED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from ibs_core.market_data import MinuteSource
     from ibs_core.universe import Model, Symbol
 
-__all__ = ["CONFIDENCE", "compare", "veto_value"]
+__all__ = ["CONFIDENCE", "compare", "scored_below", "veto_value"]
 
 CONFIDENCE: Final = 0.9
 """Share of the resamples that lie in the interval, as many below as above it."""
@@ -157,6 +159,28 @@ def compare(veto: Traded, off: Traded, *, n_resamples: int, seed: int) -> dict[s
     facts["warnings"] = list(dict.fromkeys((*veto.warnings, *notes)))
     facts["models"] = {each.root: _trained(_model(each)) for each in veto.symbols}
     return facts
+
+
+def scored_below(traded: Traded) -> pl.DataFrame:
+    """Follow the candidates that models scored below their thresholds, each alone, in veto or shadow.
+
+    Parameters
+    ----------
+    traded : Traded
+
+    Returns
+    -------
+    polars.DataFrame
+        Schema `TRADES`: those whose entry does not lapse and whose exit the data hold. Candidates that lack a
+        feature have no score and are not among them.
+    """
+    parts = []
+    for i, symbol in enumerate(traded.symbols):
+        if symbol.model:
+            signal = traded.signals[i]
+            below = (signal["gate"] == CANDIDATE) & (signal["verdict"] == VETOED)
+            parts.append(follow(traded, i, np.flatnonzero(below))[1])
+    return pl.concat([pl.DataFrame(schema=TRADES), *parts])
 
 
 def _first(veto: Traded, i: int) -> int:

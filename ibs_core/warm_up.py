@@ -7,23 +7,25 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ibs_core.bars import MINUTE_NS
+from ibs_core.errors import DataError
 from ibs_core.market_data.runs import stamp
-from ibs_core.sessions import nominal_boundaries, open_market_ns
+from ibs_core.sessions import load_sessions, nominal_boundaries, open_market_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from ibs_core.contracts import ContractMap
     from ibs_core.market_data import HeldBars
     from ibs_core.sessions import Sessions
     from ibs_core.universe import Symbol, Universe
     from ibs_core.wiring import Wiring
 
-__all__ = ["first_needed_ns", "hole_at_the_end"]
+__all__ = ["REACH_NS", "first_needed_ns", "hole_at_the_end", "refuse_holes"]
 
+REACH_NS: Final = (24 * 60 - 5) * MINUTE_NS
+"""How far back the vendor's live service replays."""
 _SPARE_SESSIONS: Final = 5
 """On top: sessions without a print, bars without a minute, the session that is under way."""
-
-
 _QUIET_NS: Final = 240 * MINUTE_NS
 """Open market without a minute that may only be quiet."""
 
@@ -51,6 +53,46 @@ def hole_at_the_end(past: HeldBars, symbols: Iterable[Symbol], since_ns: int, un
         if end - last > _QUIET_NS:
             return f"history of {symbol.root} ends at {stamp(ends_ns)}, not at {stamp(until_ns)}"
     return ""
+
+
+def refuse_holes(
+    held: HeldBars, contracts: ContractMap, roots: Sequence[str], start_ns: int, now_ns: int
+) -> None:
+    """Refuse history that ends before the live service can go on.
+
+    Parameters
+    ----------
+    held : HeldBars
+    contracts : ContractMap
+    roots : sequence of str
+    start_ns : int, UTC ns
+        From here on the live service brings the minutes.
+    now_ns : int, UTC ns
+
+    Raises
+    ------
+    DataError
+    """
+    for root in roots:
+        last = held.load(root)[0][-1]
+        ends_ns = int(last.ts_ns[-1]) + MINUTE_NS
+        sessions = load_sessions(contracts.get(root).session, ends_ns, max(now_ns, start_ns))
+        instants = np.array([ends_ns, start_ns, max(now_ns - REACH_NS, start_ns)], np.int64)
+        own, common, reach = open_market_ns(sessions, instants).tolist()
+        if common - own > _QUIET_NS or reach > common:
+            raise DataError(
+                f"history of {root} ends at {stamp(ends_ns)}",
+                expected="to reach into the last day, which the live service replays",
+                found="open market without minutes after it",
+                remedy="give later files with --history",
+            )
+        if last.instrument == root:
+            raise DataError(
+                f"history of {root} does not name its contract",
+                expected="symbols such as ESZ25",
+                found=root,
+                remedy="give files with contracts, such as `ibs data fetch` writes",
+            )
 
 
 def first_needed_ns(symbols: Iterable[Symbol], universe: Universe, start_ns: int) -> int:

@@ -70,6 +70,23 @@ class Given(NamedTuple):
     warm: list  # whether every window that it reads is full
 
 
+class Told(NamedTuple):
+    """What only live knew.
+
+    `kind` is cancel, flatten, absent, left_late or a reason for which live blocks entries; `root` None is
+    every symbol; `until` None of an exit: nobody knows when it leaves. `after`: once the slice was decided.
+    """
+
+    time: int
+    after: bool
+    kind: str
+    root: str | None
+    until: int | None
+
+
+LIVE_BLOCKS = ("not_live", "stale", "late", "halted", "unresolved")
+
+
 class Order:
     """A working entry."""
 
@@ -97,6 +114,8 @@ class Position:
         self.exit_reason = None
         self.exit_decided = None
         self.exit_ibs = None
+        self.leaves = 0  # the exit fills no sooner; None: nobody knows when
+        self.last_of_contract = None  # its last close, once the market went on to the next contract
 
 
 class OpenMarketClock:
@@ -162,7 +181,8 @@ class Symbol:
         self.days = [day for day in days if self.is_read(day.start, config.get("end"))]
         self.known_seams = seams
         self.seams = naive.find_seams(self.minutes, sessions)
-        self.bar_starts = [bar.start for bar in self.bars]
+        times = [minute[0] for minute in self.minutes]
+        self.bar_firsts = [times[bisect_left(times, bar.start)] for bar in self.bars]
         self.bar_ends = [bar.end for bar in self.bars]
         self.day_ends = [day.end for day in self.days if day.closed]
         self.closing = {bar.end: i for i, bar in enumerate(self.bars) if bar.closed}
@@ -448,7 +468,10 @@ class Symbol:
         outcome = None
         if position is not None:
             if position.exit_reason is not None:
-                self.leave(ts, open_, bars_until=position.exit_decided)
+                if position.leaves is not None and ts >= position.leaves:
+                    last = position.last_of_contract
+                    price = open_ if last is None else last
+                    self.leave(ts, price, bars_until=position.exit_decided)
             elif position.stop is not None and low <= position.stop:
                 outcome = "protective_stop"
                 position.exit_reason = outcome
@@ -475,8 +498,16 @@ class Symbol:
             outcome = "roll"
             position.exit_reason = outcome
             position.exit_decided = at
-        self.leave(at, self.last_close, bars_until=position.exit_decided)
+        if position.last_of_contract is None:
+            position.last_of_contract = self.last_close
+        if position.leaves is not None and at >= position.leaves:
+            self.leave(at, position.last_of_contract, bars_until=position.exit_decided)
         return outcome
+
+    def usd_now(self):
+        """Give the gross USD of the open position at the last price of its contract."""
+        last = self.position.last_of_contract
+        return self.usd(self.last_close if last is None else last)
 
     def usd(self, price):
         """Give the gross USD of the open position at a price."""
@@ -484,11 +515,11 @@ class Symbol:
         return points * self.quantity * self.point_value
 
     def leave(self, time, price, bars_until):
-        """Book the exit; bars count up to the last that starts before `bars_until`."""
+        """Book the exit; bars count up to the last that printed before `bars_until`."""
         position = self.position
         gross = self.usd(price)
         first = bisect_right(self.bar_ends, position.time)
-        held = bisect_left(self.bar_starts, bars_until) - first
+        held = bisect_left(self.bar_firsts, bars_until) - first
         self.trades.append(
             {
                 "symbol": self.root,
@@ -538,6 +569,9 @@ class Backtest:
             for root in roots
         ]
         self.risk = config.get("risk") or {}
+        self.told = config.get("told") or []
+        self.absent_until = 0
+        self.live_blocks = {}  # (root, reason) to the instant up to which live blocks entries
         self.decisions = []
         self.candidates = []
         self.order_times = []
@@ -546,16 +580,22 @@ class Backtest:
     def run(self):
         """Walk through the events; at one instant: the slice, then seams, then minutes."""
         events = {}
+        for k, told in enumerate(
+            self.told
+        ):  # a slice of its own, unless it belongs to that of a bar
+            at_close = any(told.time in symbol.closing for symbol in self.symbols)
+            own = told.after or not at_close
+            events.setdefault((told.time, 0, 1 + k if own else 0), []).append(told)
         for rank, symbol in enumerate(self.symbols):
             for end in symbol.closing:
-                events.setdefault((end, 0, 0), None)
+                events.setdefault((end, 0, 0), [])
             for seam in symbol.seams:
                 events[seam.at, 1, rank] = None
             for minute in symbol.minutes:
                 events[minute[0], 2, rank] = minute
         for now, kind, rank in sorted(events):
             if kind == 0:
-                self.slice(now)
+                self.slice(now, events[now, kind, rank], at_close=rank == 0)
             elif kind == 1:
                 reason = self.symbols[rank].see_seam(now)
                 if reason is not None:
@@ -571,8 +611,43 @@ class Backtest:
         """Write one decision down."""
         self.decisions.append((now, symbol.root, action, reason))
 
-    def slice(self, now):
-        """Decide at one instant at which at least one signal bar ends."""
+    def take(self, now, told, leaving, *, at_close):
+        """Take what live told."""
+        if told.kind == "absent":
+            self.absent_until = told.until
+            return
+        for symbol in self.symbols:
+            if told.root not in (None, symbol.root):
+                continue
+            position = symbol.position
+            if told.kind in LIVE_BLOCKS:
+                self.live_blocks[symbol.root, told.kind] = told.until
+            elif told.kind == "cancel":
+                symbol.order = symbol.position = None
+            elif told.kind == "left_late":
+                if position is not None and position.exit_reason is not None:
+                    known = [t for t in (position.leaves, told.until) if t is not None]
+                    position.leaves = None if told.until is None else max(known)
+            else:
+                symbol.order = None
+                if position is not None and position.exit_reason is None:
+                    self.leave(now, symbol, "operator", leaving, at_close=at_close)
+                    position.leaves = told.until
+
+    def leave(self, now, symbol, reason, leaving, *, at_close):
+        """Decide an exit."""
+        position = symbol.position
+        i = symbol.closing.get(now) if at_close else None
+        position.exit_reason = reason
+        position.exit_decided = now
+        position.exit_ibs = None if i is None else symbol.get("bar_ibs")[i]
+        position.leaves = self.absent_until
+        leaving.add(symbol.root)
+        self.order_times.append(now)
+        self.decide(now, symbol, "exit", reason)
+
+    def slice(self, now, told=(), *, at_close=True):
+        """Decide at one instant at which a signal bar ends, or live tells something."""
         for symbol in self.symbols:
             order = symbol.order
             if order is not None:
@@ -580,31 +655,29 @@ class Backtest:
                 if waited > symbol.max_wait:
                     symbol.order = None
 
+        leaving = set()
+        for each in told:
+            self.take(now, each, leaving, at_close=at_close)
+
         breached = self.is_loss_limit_breached(now)
         if breached:
             self.barred_date = max(symbol.date_at(now) for symbol in self.symbols)
             for symbol in self.symbols:
                 symbol.order = None  # withdrawn
 
-        leaving = set()
         for symbol in self.symbols:
             position = symbol.position
             if position is None or position.exit_reason is not None:
                 continue
-            i = symbol.closing.get(now)
+            i = symbol.closing.get(now) if at_close else None
             reason = None if i is None else symbol.exit_reason(i)
             if reason is None and breached:
                 reason = "portfolio"
             if reason is not None:
-                position.exit_reason = reason
-                position.exit_decided = now
-                position.exit_ibs = None if i is None else symbol.get("bar_ibs")[i]
-                leaving.add(symbol.root)
-                self.order_times.append(now)
-                self.decide(now, symbol, "exit", reason)
+                self.leave(now, symbol, reason, leaving, at_close=at_close)
 
         for symbol in self.symbols:
-            i = symbol.closing.get(now)
+            i = symbol.closing.get(now) if at_close else None
             if i is None:
                 continue
             trade_date = symbol.sessions[symbol.bars[i].session].trade_date
@@ -634,6 +707,11 @@ class Backtest:
             closes = symbol.own_closes_since(symbol.last_exit, now)
             if 1 <= closes <= symbol.cooldown_bars:
                 return "cooldown"
+        if now < self.absent_until:
+            return "absent"
+        for reason in LIVE_BLOCKS:
+            if now < self.live_blocks.get((symbol.root, reason), 0):
+                return reason
         if self.barred_date is not None and symbol.date_at(now) <= self.barred_date:
             return "daily_loss"
         margin = self.risk.get("no_entry_before_close")
@@ -650,6 +728,14 @@ class Backtest:
             taken = [s for s in self.symbols if s.position is not None or s.order is not None]
             if len(taken) >= most_positions:
                 return "max_positions"
+        most_contracts = self.risk.get("max_quantity")
+        if most_contracts is not None and symbol.quantity > most_contracts:
+            return "max_quantity"
+        most_contracts = self.risk.get("max_total_quantity")
+        if most_contracts is not None:
+            busy = [s for s in self.symbols if s.position is not None or s.order is not None]
+            if sum(s.quantity for s in busy) + symbol.quantity > most_contracts:
+                return "max_total_quantity"
         return None
 
     def enter(self, symbol, i):
@@ -681,7 +767,7 @@ class Backtest:
                 if trade["exit_time"] < now:
                     total += naive.exact(trade["net_usd"])
             if symbol.position is not None:
-                total += symbol.usd(symbol.last_close) - symbol.commission - symbol.slippage
+                total += symbol.usd_now() - symbol.commission - symbol.slippage
         return total <= -naive.exact(float(limit))
 
     def result(self):

@@ -6,8 +6,9 @@ import numpy as np
 import polars as pl
 
 from ibs_core.report.equity import MARKS, OpenPosition, PointCosts, equity_curve
-from ibs_core.report.metrics import compute
+from ibs_core.report.metrics import SymbolFacts, compute
 from ibs_core.report.run import BARS, DECISIONS, EXIT_REASONS, TRADES, Run
+from ibs_core.sessions import load_sessions
 
 HOUR_NS = 3_600_000_000_000
 CAPITAL = 100_000.0
@@ -18,6 +19,13 @@ CONTRACTS = {
     "CL": PointCosts(1000.0, 1.25, 5.0),
 }
 TICK_VALUES = {"ES": 12.5, "NQ": 5.0, "GC": 10.0, "CL": 10.0}
+YEARS_NS = [int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) * 10**9 for year in (2020, 2035)]
+FACTS = {
+    symbol: SymbolFacts(tick, CONTRACTS[symbol].point_value_usd, load_sessions(group, *YEARS_NS))
+    for (symbol, tick), group in zip(
+        TICK_VALUES.items(), ("equity", "equity", "metals", "energy"), strict=True
+    )
+}
 FIRST_PRICE = {"ES": 4000.0, "NQ": 14000.0, "GC": 1900.0, "CL": 75.0}
 TICK = {"ES": 0.25, "NQ": 0.25, "GC": 0.1, "CL": 0.01}
 META = {
@@ -139,7 +147,7 @@ def sample_run(n_trades=300, n_bars=6_000, symbols=("ES", "NQ", "GC"), seed=7, *
     equity = equity_curve(
         trades, mark_frame(bars_of), still_open, capital=CAPITAL, contracts=contracts
     )
-    stats = compute(trades, equity, capital=CAPITAL, tick_values=TICK_VALUES)
+    stats = compute(trades, equity, capital=CAPITAL, symbols=FACTS)
     stats["blocked"] = {
         s: {"window": 812, "ibs": 14_233, "pivots": 671, "warm_up": 12} for s in symbols
     }

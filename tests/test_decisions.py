@@ -408,7 +408,7 @@ def test_after_a_breach_of_the_daily_loss_nothing_is_entered_on_that_date(seed):
 def test_capacity_goes_to_the_highest_score_first_and_ties_to_the_map():
     n = 4
     params, risk = np.zeros(n, worlds.signals.PARAMS), np.zeros(1, portfolio.RISK)
-    risk[0] = (2, np.nan, NEVER, -1, 1)
+    risk[0] = (2, NEVER, NEVER, np.nan, NEVER, -1, 1)
     slices = np.zeros(n, portfolio.SLICE)
     slices["closing"], slices["close_left_ns"] = 1, NEVER
     slices["score"] = [0.2, 0.7, 0.7, 0.9]
@@ -427,7 +427,7 @@ def test_the_orders_of_the_last_sixty_seconds_count_and_older_ones_do_not():
     for wait, expected in ((minute - 1, portfolio.TOO_MANY_ORDERS), (minute, TAKEN)):
         params, risk = np.zeros(2, worlds.signals.PARAMS), np.zeros(1, portfolio.RISK)
         params["tick_nano"] = 10**9
-        risk[0] = (2, np.nan, 1, -1, 0)
+        risk[0] = (2, NEVER, NEVER, np.nan, 1, -1, 0)
         book, desk = positions.new_positions(2), portfolio.new_desk()
         decisions, count = np.zeros(9, portfolio.DECISION), np.zeros(2, np.int64)
         for i, time_ns in enumerate((10 * minute, 10 * minute + wait)):
@@ -457,7 +457,7 @@ def test_a_position_leaves_at_its_seam_before_any_later_slice_of_another_symbol(
     bars["seam_ns"], bars["contract"] = [3600 * second, 0], [1, 0]
     params, risk = np.zeros(n, worlds.signals.PARAMS), np.zeros(1, portfolio.RISK)
     params["tick_nano"] = 10**9
-    risk[0] = (1, np.nan, NEVER, -1, 0)
+    risk[0] = (1, NEVER, NEVER, np.nan, NEVER, -1, 0)
     signal, schedule = np.zeros(n, worlds.signals.SIGNAL), np.zeros(n, worlds.signals.SCHEDULE)
     signal["gate"] = [1, 0]
     schedule["expire_ns"] = schedule["close_left_ns"] = NEVER - 1

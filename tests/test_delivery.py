@@ -329,12 +329,13 @@ def test_an_operator_can_say_only_what_fits():
 @given(
     seed=st.integers(0, 2**32),
     fault_rate=st.sampled_from([0.0, 0.2, 0.5, 0.9]),
-    death_rate=st.sampled_from([0.0, 0.02, 0.1]),
+    death_rate=st.sampled_from([0.0, 0.0, 0.02, 0.1]),
+    step_rate=st.sampled_from([0.0, 0.0, 0.05]),
 )
 def test_nothing_is_entered_twice_or_reversed_and_every_exit_arrives_or_is_told(
-    seed, fault_rate, death_rate
+    seed, fault_rate, death_rate, step_rate
 ):
-    world = World(seed, fault_rate=fault_rate, death_rate=death_rate)
+    world = World(seed, fault_rate=fault_rate, death_rate=death_rate, step_rate=step_rate)
     world.live(n_trades=10)
     world.holds()
 
@@ -343,7 +344,10 @@ def test_nothing_is_entered_twice_or_reversed_and_every_exit_arrives_or_is_told(
 def test_a_hundred_thousand_deliveries_enter_nothing_twice():
     n = 0
     for seed in range(100_000):
-        world = World(seed, fault_rate=seed % 10 / 10, death_rate=seed % 7 / 50)
+        step_rate = 0.05 if seed % 4 == 3 else 0.0
+        world = World(
+            seed, fault_rate=seed % 10 / 10, death_rate=seed % 7 / 50, step_rate=step_rate
+        )
         n += world.live(n_trades=20)
         world.holds()
         if n >= 100_000:

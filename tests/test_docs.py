@@ -161,7 +161,7 @@ def test_every_configuration_of_the_manual_is_valid(call, tmp_path, page, text):
     assert code == 0, (page, err)
 
 
-@pytest.mark.parametrize("page", ["commands", "features"])
+@pytest.mark.parametrize("page", ["commands", "features", "statistics"])
 def test_a_page_that_is_made_is_current(page):
     path = ROOT / "docs" / f"build_{page}.py"
     spec = importlib.util.spec_from_file_location(path.stem, path)

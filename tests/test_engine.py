@@ -187,7 +187,8 @@ def draw_inputs(rng, minute_ends, n):
     ends = np.sort(rng.choice(minute_ends, n, replace=False))
     hour = 60 * MINUTE_NS
     kinds = [portfolio.CANCEL, portfolio.FLATTEN, portfolio.ABSENT, portfolio.FIRST_BLOCK + 2]
-    return [
+    kinds += [portfolio.LEFT_LATE] * 2
+    drawn = [
         (
             int(end),
             int(rng.integers(2)),
@@ -197,6 +198,13 @@ def draw_inputs(rng, minute_ends, n):
         )
         for end in ends
     ]
+    for end in rng.choice(
+        minute_ends[minute_ends % hour == 0][:-30], 8
+    ).tolist():  # an exit that leaves hours later
+        left = int(minute_ends[np.searchsorted(minute_ends, end + rng.integers(1, 20) * hour)])
+        drawn.append((end, 1, portfolio.LEFT_LATE, -1, NEVER))
+        drawn.append((left, 1, portfolio.LEFT_LATE, -1, left))
+    return sorted(drawn, key=lambda each: each[:2])
 
 
 @settings(max_examples=2)

@@ -11,7 +11,8 @@ from sample_bundle import exported, fitted, training_rows
 
 from adapters.onnx_scorer import OnnxScorer
 from ibs_core.errors import DataError
-from ibs_core.explain import Explainer, read_trees
+from ibs_core.explain import Explainer
+from ibs_core.trees import read_trees
 
 FORESTS = {
     "300 of depth 3": ((300, 3), {}),
@@ -148,6 +149,7 @@ def edited(name, change):
 
 
 EDITS = {
+    "nodes_missing_value_tracks_true": lambda old: [1, *old[1:]],
     "op_type": None,
     "aggregate_function": lambda _old: "AVERAGE",
     "post_transform": lambda _old: "SOFTMAX",
@@ -168,8 +170,18 @@ EDITS = {
 
 @pytest.mark.parametrize("name", EDITS)
 def test_a_model_is_no_forest_to_explain_with_another(name):
-    with pytest.raises(DataError, match="no forest that can be explained"):
+    with pytest.raises(DataError, match="no forest that can be read"):
         read_trees(edited(name, EDITS[name]))
+
+
+def test_a_node_of_two_parents_is_refused():
+    # A chain of them would be walked twice as wide at each level.
+    def same(old):
+        trees = read_trees(exported(40, 4))
+        return [int(trees.right[0]), *old[1:]]
+
+    with pytest.raises(DataError, match="one parent a node"):
+        read_trees(edited("nodes_truenodeids", same))
 
 
 def test_packed_numbers_are_read_or_refused_never_misread():

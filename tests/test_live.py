@@ -409,15 +409,15 @@ class Broken:
     def __init__(self, sink, action, n):
         self._sink, self._action, self._left = sink, action, n
 
+    def __getattr__(self, name):
+        return getattr(self._sink, name)
+
     def send(self, orders):
         for each in orders:
             self._left -= each.action == self._action
             if self._left == 0:
                 raise EnvironmentFault("the line to the broker")
             self._sink.send([each])
-
-    def close(self):
-        self._sink.close()
 
 
 def crash_before(week, name, action, n=12):

@@ -101,6 +101,26 @@ def test_limits_over_three_symbols_of_different_sessions_and_bars(sample, tmp_pa
     } <= blocked
 
 
+def test_limits_on_contracts_over_three_symbols(sample, tmp_path):
+    config = """
+    strategy: {entry: {windows: [], ibs: [0.0, 0.5], pivots: none}}
+    risk: {max_positions: 2, max_quantity: 3, max_total_quantity: 4}
+    symbols:
+      ES: {execute: MES, quantity: 3}
+      CL: {quantity: 2}
+      ZC: {quantity: 4, strategy: {exits: {flat_by: "12:00"}}}
+    """
+    engine = agree(sample, tmp_path, config, end=date(2024, 11, 29))
+    found = (
+        engine.decisions.filter(action="entry").group_by("symbol").agg(pl.col("reason").unique())
+    )
+    reasons_of = {row["symbol"]: set(row["reason"]) for row in found.to_dicts()}
+    assert "taken" in reasons_of["ES"] & reasons_of["CL"]
+    assert "blocked:max_total_quantity" in reasons_of["ES"] & reasons_of["CL"]
+    assert "blocked:max_quantity" in reasons_of["ZC"]
+    assert "taken" not in reasons_of["ZC"]
+
+
 def test_filters_and_atr_distances(sample, tmp_path):
     config = """
     strategy:

@@ -139,6 +139,8 @@ def world(seed):
     for key, values in (
         ("daily_loss_usd", [100, 300, 1000]),
         ("max_positions", [1, 2]),
+        ("max_quantity", [1, 2, 3]),
+        ("max_total_quantity", [1, 2, 4]),
         ("max_orders_per_minute", [1, 2]),
         ("no_entry_before_close", ["0m", "30m", "120m"]),
     ):

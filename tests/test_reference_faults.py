@@ -13,23 +13,29 @@ import numpy as np
 import polars as pl
 import pytest
 from feed_rows import feed_rows, weekdays
+from guard_book import Book, minutes_in_order
 from real_data import SHARED, real
 
 from ibs_core.backtest import trade
 from ibs_core.bars import DAY_NS
 from ibs_core.catalogue import load_catalogue
-from ibs_core.config import load_settings
+from ibs_core.config import Costs, load_settings
 from ibs_core.contracts import load_contract_map
+from ibs_core.engine import Engine
 from ibs_core.errors import ConfigError, DataError
 from ibs_core.feature_table import tabulate
 from ibs_core.feeds import lay_beside
 from ibs_core.kernels.graph import trace_many
 from ibs_core.market_data import open_bars
 from ibs_core.outcome import run_backtest
+from ibs_core.portfolio import BLOCKS, CANCEL, ENTRY, EXIT, FLATTEN, INPUT, TAKEN
+from ibs_core.positions import FLAT, PORTFOLIO
 from ibs_core.reading import feed_of
 from ibs_core.research.sample_data import write_sample
 from ibs_core.sessions import load_sessions, session_index
 from ibs_core.signals import CANDIDATE, SIGNAL, observe_many
+from ibs_core.snapshot import pack, unpack
+from ibs_core.universe import Universe
 from ibs_core.wiring import memory_of, new_state, wire_side
 
 CONTRACTS = load_contract_map()
@@ -643,6 +649,181 @@ def test_f29_an_entry_fills_at_the_first_minute_after_its_decision(folder, setti
     assert expected["open"].to_list() == entries["entry_price"].to_list()
     waited = (filled["ts_event"] - filled["time"]).dt.total_minutes()
     assert waited.max() <= 65  # five open minutes, plus the daily break
+
+
+def breaches(traded):
+    """Give the instants at which the day's loss reached its limit, and what left then."""
+    left = traded.decision_records
+    left = left[(left["action"] == EXIT) & (left["reason"] == PORTFOLIO)]
+    return np.unique(left["time_ns"]), left
+
+
+def realised_loss(traded, until_ns):
+    """Give what trades have lost since the session's open."""
+    table = load_sessions("equity", until_ns - 5 * DAY_NS, until_ns)
+    open_ns = table.open_ns[table.open_ns <= until_ns][-1]
+    left = pl.col("exit_time").dt.epoch("ns")
+    return -traded.trades().filter(left >= open_ns, left < until_ns)["net_usd"].sum()
+
+
+LOSS = """
+strategy: {entry: {ibs: [0.0, 0.6], pivots: none, windows: []}, exits: {stop: null, target: null}}
+risk: {daily_loss_usd: 400}
+symbols: {ES: {execute: MES, quantity: 2}, CL: {}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("root", "execute", "quantity", "entry", "mark", "usd"),
+    [
+        ("ES", "ES", 1, 5000.0, 4990.0, 500.0),
+        ("ES", "MES", 3, 5000.0, 4990.0, 150.0),
+        ("NQ", "MNQ", 2, 17000.0, 16900.0, 400.0),
+        ("CL", "CL", 1, 70.0, 69.5, 500.0),
+        ("6C", "6C", 1, 0.73, 0.728, 200.0),  # 100,000 Canadian dollars
+        ("6M", "6M", 1, 0.05, 0.0496, 200.0),  # 500,000 pesos
+        ("6E", "6E", 1, 1.08, 1.078, 250.0),  # 125,000 euros
+        ("ZB", "ZB", 1, 110.0, 109.0, 1000.0),
+        ("ZC", "ZC", 1, 450.0, 446.0, 200.0),  # cents: 5,000 bushels
+    ],
+)
+def test_f32_the_days_loss_is_in_dollars_of_the_contract_that_is_traded(
+    root, execute, quantity, entry, mark, usd
+):
+    """It was in price units, in a wrong contract's size, and by wrong values of 6C and 6M."""
+    for limit, left in ((usd, {0: PORTFOLIO}), (usd + 0.01, {})):
+        book = Book([(root, execute, quantity)], daily_loss_usd=limit)
+        book.hold(0, entry, mark)
+        assert book.slice()[1] == left
+
+
+def test_f32_the_days_loss_counts_what_is_open_beside_what_is_realised_and_all_costs():
+    """Only realised losses counted."""
+    costs = Costs(commission_per_side=1.25, slippage_ticks=0.5)
+    for limit, left in ((310.0, {1: PORTFOLIO}), (310.01, {})):
+        book = Book([("ES", "MES", 2), ("CL", "CL", 1)], costs, daily_loss_usd=limit)
+        book.hold(0, 5000.0)
+        book.tell(FLATTEN, 0)
+        book.minute(0, 4990.0)  # realised: 10 points at 5 USD and 2 contracts, costs 5.00 and 2.50
+        assert book.positions[0]["realised_usd"] == -107.5
+        book.hold(1, 70.0, 69.81)  # open: 19 ticks of 10 USD, costs 2.50 and 10.00
+        assert book.slice()[1] == left
+
+
+def test_f33_a_breach_flattens_all_blocks_its_date_and_is_over_with_the_next(folder, settings_of):
+    """Positions stayed open; and the stop was lifted by the next close only, which never came."""
+    traded = trade(open_bars([folder], CONTRACTS), settings_of(LOSS), CONTRACTS)
+    times, left = breaches(traded)
+    assert len(times) > 5
+    assert len(left) > len(times)  # more than one left at once
+    trades, decisions = traded.trade_records, traded.decision_records
+    entries = decisions[decisions["action"] == ENTRY]
+    blocked = entries["reason"] == BLOCKS.index("daily_loss") + 1
+    for time_ns in times:
+        held = (trades["entry_ns"] < time_ns) & (trades["exit_ns"] > time_ns)
+        assert (trades["exit_ns"][held] <= time_ns + 65 * MINUTE_NS).all()  # the break is an hour
+        table = load_sessions("equity", time_ns, time_ns + 5 * DAY_NS)
+        next_ns = table.open_ns[table.open_ns > time_ns][0]
+        same_day = (entries["time_ns"] > time_ns) & (entries["time_ns"] <= next_ns)
+        assert not (entries["reason"][same_day] == TAKEN).any()
+        after = entries[(entries["time_ns"] > next_ns) & (entries["time_ns"] < next_ns + DAY_NS)]
+        assert not len(after) or (after["reason"] == TAKEN).any()
+    assert blocked.sum() > 20
+
+
+def test_f34_a_slot_is_free_again_however_its_entry_ended():
+    """A slot stayed taken when its order expired or was refused, until none was left."""
+    for how in ("lapsed", "cancelled", "cancelled when filled", "cancelled when leaving", "left"):
+        book = Book([("ES", "ES", 1), ("NQ", "NQ", 1)], max_positions=1)
+        for _ in range(5):
+            assert book.slice([0, 1])[0] == {0: TAKEN, 1: BLOCKS.index("max_positions") + 1}
+            if how == "lapsed":
+                book.time_ns += 6 * MINUTE_NS
+                book.minute(0)
+            elif how == "cancelled":
+                book.tell(CANCEL, 0)
+            else:
+                book.minute(0)
+                if how != "cancelled when filled":
+                    book.tell(FLATTEN, 0)
+                book.minute(0) if how == "left" else book.tell(CANCEL, 0)
+        assert book.n[0] == (5 if how == "left" else 0)
+
+
+def test_r1_a_limit_on_positions_refuses_the_entry_beyond_it(folder, settings_of):
+    """The limit was checked before the slot was taken, by each symbol for itself."""
+    text = "strategy: {entry: {ibs: [0.0, 0.6], pivots: none, windows: []}}"
+    free = outcome_of(folder, settings_of(text))
+    tight = outcome_of(folder, settings_of(text + "\nrisk: {max_positions: 1}"))
+
+    def most_at_once(trades):
+        steps = [(ns, 1) for ns in trades["entry_time"].dt.epoch("ns")]
+        steps += [(ns, -1) for ns in trades["exit_time"].dt.epoch("ns")]
+        return int(np.cumsum([step for _, step in sorted(steps)]).max())
+
+    assert most_at_once(free.trades) == 2
+    assert most_at_once(tight.trades) == 1
+    refused = tight.decisions.filter(reason="blocked:max_positions")
+    assert refused["symbol"].n_unique() == 2
+    assert refused.height > 50
+
+
+def test_r2_no_slot_is_lost_in_seven_weeks_of_lapses_and_cancellations(folder, settings_of):
+    """Capacity shrank with every order that came to nothing, and with it trading stopped."""
+    frames = [pl.read_parquet(folder / f"{root}.parquet") for root in ("ES", "CL")]
+    ends = np.unique(np.concatenate([frame["ts_event"].dt.epoch("ns") for frame in frames]))
+    hours = ends[ends % HOUR_NS == 0]
+    told = [(ns, 1, CANCEL, k % 2, 0) for k, ns in enumerate(hours.tolist()) if k % 3]
+    text = "strategy: {entry: {ibs: [0.0, 0.9], pivots: none, windows: []}, exits: {bars: 2}}"
+    traded = trade(
+        open_bars([folder], CONTRACTS),
+        settings_of(text + "\nrisk: {max_positions: 1}"),
+        CONTRACTS,
+        inputs=np.array(told, INPUT),
+    )
+    decisions = traded.decision_records
+    taken = decisions[(decisions["action"] == ENTRY) & (decisions["reason"] == TAKEN)]
+    nothing = len(taken) - len(traded.trade_records) - (traded.book["status"] != FLAT).sum()
+    assert nothing > 100
+    last = taken["time_ns"][-1]
+    assert hours[-1] - last < 8 * HOUR_NS  # still trading, with one slot
+
+
+def test_r8_a_restart_keeps_the_days_loss(folder, settings_of):
+    """The day's loss and its stop were in memory only: after a restart the day began anew."""
+    own, source = settings_of(LOSS), open_bars([folder], CONTRACTS)
+    traded = trade(source, own, CONTRACTS)
+    at = max(breaches(traded)[0].tolist(), key=lambda ns: realised_loss(traded, ns - HOUR_NS))
+    assert realised_loss(traded, at - HOUR_NS) > 200
+    minutes = minutes_in_order(source, ("ES", "CL"))
+    minutes = [each for each in minutes if each.ts_ns < at + 12 * HOUR_NS]
+    seams = {root: series.seams for root, series in zip(("ES", "CL"), traded.series, strict=True)}
+
+    def engine():
+        universe = Universe(own, CONTRACTS, start=None, end=None)
+        return Engine(universe, ["ES", "CL"], own, seams)
+
+    def decided(one, first_ns, last_ns):
+        part = [each for each in minutes if first_ns <= each.ts_ns < last_ns]
+        return one.advance(part, last_ns).decisions
+
+    expected = traded.decision_records
+    for cut in (at - HOUR_NS, at, at + 30 * MINUTE_NS):
+        first = engine()
+        decided(first, 0, cut)
+        state = first.state()
+        block = pack(state)
+        second, third = engine(), engine()
+        second.restore(unpack(block))
+        assert pack(second.state()) == block
+        forgets = {**state, "book": state["book"].copy(), "desk": state["desk"].copy()}
+        forgets["book"]["realised_usd"], forgets["desk"]["halted_date"] = 0.0, 0
+        third.restore(forgets)
+        rest = decided(second, cut, at + 12 * HOUR_NS)
+        mine = expected[(expected["time_ns"] > cut) & (expected["time_ns"] <= at + 12 * HOUR_NS)]
+        assert rest.tobytes() == mine.tobytes()
+        assert (rest["reason"][rest["action"] == ENTRY] == BLOCKS.index("daily_loss") + 1).any()
+        assert decided(third, cut, at + 12 * HOUR_NS).tobytes() != mine.tobytes()
 
 
 def test_f37_costs_are_dollars_a_contract(folder, settings_of):

@@ -22,8 +22,7 @@ from adapters.databento_live import feed as feed_module
 from adapters.sqlite_journal import SqliteJournal
 from adapters.system_clock import SystemClock
 from ibs_core.bars import MINUTE_NS
-from ibs_core.cli import live_parts, live_source
-from ibs_core.cli import run_live as command
+from ibs_core.cli import live_parts, live_run, live_source
 from ibs_core.cli.main import cli
 from ibs_core.config import load_settings
 from ibs_core.errors import ConfigError, IbsError
@@ -120,7 +119,7 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(world, tmp_path, monkeypatch
         yield After(1500)
 
     with monkeypatch.context() as patched:
-        patched.setattr(command, "_stop_signals", soon)
+        patched.setattr(live_run, "_stop_signals", soon)
         first = document(*replay_words(world, journal))
     assert first["how"] == "stopped"
     second = document(*replay_words(world, journal))
@@ -132,7 +131,7 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(world, tmp_path, monkeypatch
 
 
 def test_the_second_signal_ends_it_at_once():
-    with command._stop_signals() as stopped:
+    with live_run._stop_signals() as stopped:
         os.kill(os.getpid(), signal.SIGINT)
         assert stopped
         with pytest.raises(KeyboardInterrupt):
@@ -143,7 +142,7 @@ def test_without_options_a_line_an_order_and_a_summary_are_shown(world, tmp_path
     last = ("--start", "2024-01-18")
     out = ibs(*replay_words(world, tmp_path / "live.sqlite", *last)).stdout
     assert "ES: entry 1 MES" in out
-    assert "paper trades" in out
+    assert "orders on paper" in out
     assert "next: ibs parity --journal" in out
     assert "\r" not in out  # a status line is for terminals
     assert ibs(*replay_words(world, tmp_path / "quiet.sqlite", "--quiet", *last)).stdout == ""
@@ -272,8 +271,8 @@ def test_live_learns_a_roll_from_the_vendor_and_changes_contracts_between_sessio
     def steps(gateway):
         return [
             *every_ten_minutes("2025-12-15T15:40", "2025-12-15T17:00"),
-            # In the break the feed changes contracts.
-            (at("2025-12-15T22:50"), lambda: gateway.n_sessions == 2),
+            # In the break the feed changes contracts; the first session was of the check before the start.
+            (at("2025-12-15T22:50"), lambda: gateway.n_sessions == 3),
             *every_ten_minutes("2025-12-16T15:00", "2025-12-16T16:30"),
         ]
 
@@ -326,21 +325,34 @@ def test_without_a_key_live_names_the_variable(world, tmp_path):
     assert not (tmp_path / "live.sqlite").exists()
 
 
+def unchecked(tmp_path):
+    """A configuration that checks nothing before the start."""
+    path = tmp_path / "unchecked.yml"
+    path.write_text("preflight: {enabled: false}")
+    return path
+
+
 def test_a_refused_key_is_never_shown(world, tmp_path, monkeypatch):
     with served(monkeypatch, world.held, at("2024-01-16T15:07")) as gateway:
         monkeypatch.setenv(KEY_NAME, "db-" + "w" * 29)
         words = ("run-live", "--config", world.config, "--symbols", "ES", "--history", world.bars)
         journal = tmp_path / "live.sqlite"
+        checked = ibs(*words, "--gateway", f"127.0.0.1:{gateway.port}", "--journal", journal)
+        refused(checked, 3, "market_data failed")
+        words = (*words, "--config", unchecked(tmp_path))
         result = ibs(*words, "--gateway", f"127.0.0.1:{gateway.port}", "--journal", journal)
     refused(result, 3, "ended for good")
-    assert "wwwww" not in result.output + str(result.exception)
+    for each in (checked, result):
+        assert "wwwww" not in each.output + str(each.exception)
+    assert "wwwww" not in journal.with_suffix(".heartbeat.json").read_text()
 
 
 @pytest.mark.parametrize(
     ("more", "code", "text"),
     [
-        (("--armed",), 2, "paper"),
-        (("--route", "broker"), 2, "paper"),
+        (("--armed",), 2, "--route NAME"),
+        (("--armed", "--route", "paper"), 2, "a file"),
+        (("--route", "broker"), 2, "demo, paper"),
         (("--gateway", "127.0.0.1:1"), 2, "--history"),
         (("--gateway", "nowhere"), 2, "127.0.0.1:13000"),
         (("--start", "2024-01-16"), 2, "--replay"),
@@ -380,9 +392,10 @@ def test_a_journal_of_another_rule_or_source_or_process_is_refused(world, tmp_pa
     refused(ibs(*replay_words(world, journal)), 2, "others")
     monkeypatch.setenv(KEY_NAME, KEY)
     live = ("run-live", "--config", world.config, "--symbols", "ES", "--journal", journal)
+    live = (*live, "--config", unchecked(tmp_path))
     refused(ibs(*live, "--history", world.bars), 2, "--replay", "live data")
     with SqliteJournal(journal):
-        refused(ibs(*replay_words(world, journal, "--symbols", "ES")), 3, "writer")
+        refused(ibs(*replay_words(world, journal, "--symbols", "ES")), 3, "another process writes")
     (tmp_path / "file").write_text("")
     refused(ibs(*replay_words(world, tmp_path / "file" / "live.sqlite")), 3, "--journal")
 

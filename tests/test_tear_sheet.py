@@ -218,7 +218,7 @@ def test_a_run_without_a_single_session_renders(run):
 
     empty = run.equity.clear()
     assert empty.schema == EQUITY
-    stats = compute(run.trades.clear(), empty, capital=1_000.0, tick_values={})
+    stats = compute(run.trades.clear(), empty, capital=1_000.0, symbols={})
     words = Page(
         render(replace(run, trades=run.trades.clear(), equity=empty, stats=stats, bars={}))
     )

@@ -4,88 +4,34 @@ import itertools
 import logging
 import os
 import random
-import socket
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
+from delivery_rig import (
+    IMPATIENT,
+    LAST_PART,
+    UUID,
+    Answering,
+    Rig,
+    raw_server,
+    rigged,
+    says_garbage,
+    says_nothing,
+)
 from delivery_worlds import MAP, SECOND, Clock, MemoryJournal
 from journal_entries import entry, order
 
 from adapters.demo_broker import DemoBroker, Fault
 from adapters.sqlite_journal import SqliteJournal
-from adapters.traderspost import Connection, Patience, TradersPostSink, Webhook, webhook_of
+from adapters.traderspost import Connection, TradersPostSink, Webhook, webhook_of
 from ibs_core.errors import ConfigError, EnvironmentFault
 from ibs_core.outcomes import Response
 
 ROOT = Path(__file__).parents[1]
-LAST_PART = "local-only"
-UUID = "00000000-0000-4000-8000-000000000000"
-IMPATIENT = Patience(connect=0.25, read=0.25, write=0.25, pool=0.1, total=0.5, warm=0.25)
-
-
-class Rig:
-    """A sender whose turns a test takes, with a clock that the test moves."""
-
-    def __init__(self, folder, url, *, connection=None, name="live", clock=None):
-        self.clock = clock or Clock()
-        self.journal = SqliteJournal(folder / f"{name}.sqlite")
-        self.journal.begin(self.clock.now_ns(), {"rule": "r"})
-        self.pages = []
-        webhook = Webhook("demo", url)
-        self.sink = TradersPostSink(
-            webhook,
-            self.journal,
-            self.clock,
-            strategy="ibs",
-            contracts=MAP,
-            trading=lambda _ns: ("ES", "NQ"),
-            page=self.pages.append,
-            locks=folder / "locks",
-            connection=connection or Connection(webhook, IMPATIENT),
-            ticks=self.clock.steady_ns,
-        )
-        self.sink._warmed_ns = 2**62  # no requests but those of orders and probes
-
-    def decide(self, *orders):
-        given = [replace(each, decided_ns=self.clock.now_ns()) for each in orders]
-        self.journal.append(entry(self.journal.last_seq() + 1, given))
-        self.sink.send(given)
-
-    def run(self, seconds):
-        until_ns = self.clock.ns + int(seconds * SECOND)
-        while True:
-            wait_ns = self.sink.turn()
-            if self.clock.ns + wait_ns > until_ns:
-                self.clock.ns = until_ns
-                return
-            self.clock.ns += wait_ns
-
-    def state(self, order_id="o"):
-        return {each.order.order_id: each.state for each in self.journal.orders()}[order_id]
-
-    def outcomes(self, order_id="o"):
-        return [each.outcome for each in self.journal.attempts(order_id)]
-
-    def close(self):
-        self.sink.close()
-        self.journal.close()
-
-
-@contextmanager
-def rigged(folder, url, **more):
-    rig = Rig(folder, url, **more)
-    try:
-        yield rig
-    finally:
-        rig.close()
-
-
 # D2: fault, outcome, how many times an entry and an exit were read by the receiver within a minute.
 FAULTS = {
     "no_answer": ("AMBIGUOUS", 1, 2),
@@ -160,46 +106,6 @@ def test_what_never_left_is_sent_again_soon(tmp_path, kind, action):
         rig.run(1)
         assert (rig.outcomes(), rig.state()) == (["NOT_SENT", "ACCEPTED"], "ACKED")
         assert len(broker.requests) == 1
-
-
-@contextmanager
-def raw_server(speak):
-    """A socket that says what it likes to whoever connects."""
-    done, threads = threading.Event(), []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve(client):
-            with client:
-                speak(client, done)
-
-        def accept():
-            while True:
-                try:
-                    client, _ = listener.accept()
-                except OSError:
-                    return
-                threads.append(threading.Thread(target=serve, args=(client,)))
-                threads[-1].start()
-
-        accepting = threading.Thread(target=accept)
-        accepting.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            done.set()
-            listener.shutdown(socket.SHUT_RDWR)
-            accepting.join()
-            for thread in threads:
-                thread.join()
-
-
-def says_garbage(client, _done):
-    client.recv(1 << 16)
-    client.sendall(b"not TLS at all\r\n\r\n")
-
-
-def says_nothing(_client, done):
-    done.wait(10)
 
 
 def drips_headers(client, done):
@@ -460,23 +366,6 @@ def test_the_thread_sends_what_it_is_given_and_what_is_due_when_it_ends(tmp_path
         assert journal.orders()[-1].state == "ACKED"
         assert len(broker.requests) == 3
         assert all(each.method == "GET" and each.path == "/" for each in broker.others)
-
-
-class Answering:
-    """A receiver that takes everything at once."""
-
-    def __init__(self):
-        self.bodies = []
-
-    def post(self, body, _left_s):
-        self.bodies.append(body)
-        return Response("ACCEPTED", 200)
-
-    def warm(self):
-        return True
-
-    def close(self):
-        pass
 
 
 def test_a_flood_keeps_the_budget_and_exits_leave_from_their_reserve(tmp_path):

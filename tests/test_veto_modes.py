@@ -20,6 +20,7 @@ from ibs_core.outcome import summarise
 from ibs_core.report.summary import summary_tables
 from ibs_core.research.sample_data import write_sample
 from ibs_core.universe import Model
+from ibs_core.veto_value import compare
 
 MAP = load_contract_map()
 FEATURES = ("bar_rsi14", "x_nq_bar_ret", "day_ibs_rank")
@@ -132,7 +133,10 @@ def test_without_a_trade_outside_there_are_no_numbers_and_no_crash(folder):
     _, outcome = run(folder, "veto", model=model_of(WARM, seen=("2020-01-01", "2030-01-01")))
     assert outcome.trades.height > 10
     for block in (outcome.stats["total"], *outcome.stats["by_symbol"].values()):
-        assert {key for key, value in block.items() if value is not None} == {"trades", "sessions"}
+        undefined = block.pop("undefined")
+        assert block.keys() - undefined.keys() == {"trades", "sessions"}
+        assert {block[key] for key in undefined} == {None}
+        block["undefined"] = undefined
         assert (block["trades"], block["sessions"]) == (0, 0)
     assert list(outcome.stats["by_symbol"]) == ["ES", "NQ"]
     assert outcome.stats["inside_training"]["total"]["trades"] == outcome.trades.height
@@ -144,6 +148,11 @@ def test_a_model_that_only_watches_leaves_all_numbers_as_they_are(folder):
     _, plain = run(folder, "off")
     _, watched = run(folder, "shadow", model=model_of(WARM, notes=("trained elsewhere",)))
     told = watched.stats.pop("training_windows")
+    for stats in (watched.stats, plain.stats):
+        for block in (stats["total"], *stats["by_symbol"].values()):
+            for key in ("vetoed", "vetoed_net_usd"):
+                block.pop(key)
+                block["undefined"].pop(key, None)
     assert watched.stats == plain.stats
     assert told["ES"]["first_decision"] == "2023-02-01T00:00:00.000000000Z"
     n_inside = sum(each["trades"] for each in told.values())
@@ -152,6 +161,23 @@ def test_a_model_that_only_watches_leaves_all_numbers_as_they_are(folder):
     where = f"{n_inside} of {plain.trades.height} trades lie in the training window of ES v1, NQ v1"
     told = f"{where}; what the model says of them is no evidence of it"
     assert lines == ["trained elsewhere", "trained elsewhere", told]
+
+
+def test_what_scored_below_is_followed_alone_where_the_model_was_not_trained(folder):
+    model = model_of(("bar_rsi14",), seen=("2023-03-01", "2023-03-31"))
+    veto, judged = run(folder, "veto", model=model, roots=["ES"])
+    off, plain = run(folder, "off", roots=["ES"])
+    _, watched = run(folder, "shadow", model=model, roots=["ES"])
+    expected = compare(veto, off, n_resamples=1, seed=1)["outside"]["total"]
+    for block in (judged.stats["total"], judged.stats["by_symbol"]["ES"]):
+        assert block["vetoed"] == expected["vetoed"] > 10
+        assert block["vetoed_net_usd"] == pytest.approx(expected["vetoed_net_usd"])
+    inside = judged.stats["inside_training"]["total"]
+    assert inside["vetoed"] is None
+    assert "learnt" in inside["undefined"]["vetoed"]
+    # In shadow it scores from its first value on and does not wait until all windows are full.
+    assert watched.stats["total"]["vetoed"] >= expected["vetoed"]
+    assert plain.stats["total"]["vetoed"] is None
 
 
 class Batch(Watching):

@@ -686,7 +686,7 @@ def draw_params(rng):
     row["target_percent"] = rng.choice([np.nan, 0.05])
     row["protective_stop_percent"] = rng.choice([np.nan, 0.1, 0.4])
     row["protective_target_percent"] = rng.choice([np.nan, 0.1, 0.4])
-    row["tick_nano"] = 250_000_000
+    row["quantity"], row["tick_nano"] = rng.integers(1, 4), 250_000_000
     row["usd_per_point"], row["cost_usd"] = rng.choice([5.0, 50.0, 1000.0]), rng.choice([0.0, 4.5])
     return params
 
@@ -695,6 +695,7 @@ def draw_risk(rng, max_positions):
     risk = np.zeros(1, portfolio.RISK)
     row = risk[0]
     row["max_positions"] = max_positions
+    row["max_quantity"], row["max_total_quantity"] = rng.choice([NEVER, 2]), rng.choice([NEVER, 4])
     row["daily_loss_usd"] = rng.choice([np.nan, 300.0, 3000.0])
     row["max_orders_per_minute"] = rng.choice([NEVER, 1, 2])
     row["no_entry_before_close_ns"] = rng.choice([-1, 90 * MINUTE_NS])

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ibs_core.contracts import ContractMap
     from ibs_core.ports import Clock
 
-__all__ = ["DatabentoFeed"]
+__all__ = ["DatabentoFeed", "address_of"]
 
 _PORT: Final = 13_000
 _FULL_BYTES: Final = 256 << 20
@@ -126,7 +126,7 @@ class DatabentoFeed:
             known_until_ns=known_until_ns,
             schemas=("trades", "ohlcv-1m") if self._cross_check else (bars,),
             dataset=dataset,
-            address=gateway or (_host(dataset), _PORT),
+            address=gateway or address_of(dataset),
             heartbeat_s=heartbeat_s,
             silence_s=heartbeat_s + 10.0 if silence_s is None else silence_s,
         )
@@ -272,6 +272,21 @@ class DatabentoFeed:
             cross_check=self._cross_check,
             hide=self._hide,
         )
+
+
+def address_of(dataset: str) -> Address:
+    """Return the vendor's gateway of a dataset.
+
+    Parameters
+    ----------
+    dataset : str
+
+    Returns
+    -------
+    tuple of (str, int)
+        Host and port.
+    """
+    return _host(dataset), _PORT
 
 
 def _host(dataset: str) -> str:

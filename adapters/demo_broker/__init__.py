@@ -7,6 +7,7 @@ nothing of the system that it stands in for, so that its answers cannot agree by
 
 from adapters.demo_broker.book import Book, Fill, Trade, WorkingOrder
 from adapters.demo_broker.faults import Fault, FaultKind
+from adapters.demo_broker.market_clock import MarketClock
 from adapters.demo_broker.planning import Subscription
 from adapters.demo_broker.server import DemoBroker, ManualClock
 from adapters.demo_broker.webhook import Received
@@ -18,6 +19,7 @@ __all__ = [
     "FaultKind",
     "Fill",
     "ManualClock",
+    "MarketClock",
     "Received",
     "Subscription",
     "Trade",

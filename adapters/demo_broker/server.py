@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from adapters.demo_broker.faults import Fault, Script
+from adapters.demo_broker.market_clock import MarketClock
 from adapters.demo_broker.planning import Subscription
 from adapters.demo_broker.port import HOST, Port
 from adapters.demo_broker.rules import payload_of
@@ -350,6 +351,8 @@ class DemoBroker:
             number, self._n_signals = self._n_signals, self._n_signals + 1
             fault = self._script.read(number, payload if isinstance(payload, dict) else {})
             closing = self._script.of_port(number + 1)
+            if isinstance(self._clock, MarketClock):
+                self._clock.hear(request.body)
             answer = self._webhook.judge(request, fault, self._clock())
         if closing is not None:
             self._close_port(closing)  # before the answer, so that the client cannot be faster

@@ -19,7 +19,7 @@ from ibs_core.ports import Order, Stored
 from ibs_core.snapshot import unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 __all__ = ["ORDER_COLUMNS", "JournalReadings"]
@@ -47,6 +47,14 @@ SELECT * FROM orders
 WHERE state IN ('PENDING', 'SENDING', 'AMBIGUOUS') OR (state = 'DEAD' AND action != 'entry')
    OR order_id IN (SELECT order_id FROM attempts WHERE started_ns >= ?)
 ORDER BY id
+"""
+_PAGES: Final = """
+SELECT order_id, json_group_array(DISTINCT cause) FROM (
+    SELECT time_ns, json_extract(facts, '$.order_id') AS order_id, json_extract(facts, '$.cause') AS cause
+    FROM events WHERE kind = 'page') AS page
+WHERE time_ns > coalesce(  -- once a dead exit is sent again, what people were told of it is over
+    (SELECT max(time_ns) FROM moves WHERE moves.order_id = page.order_id AND state = 'DEAD'), -1)
+GROUP BY order_id
 """
 _SNAPSHOT: Final = "SELECT seq, time_ns, sha256, block FROM snapshots WHERE id = ?"
 
@@ -180,8 +188,8 @@ class JournalReadings:
         """
         return [each.order for each in self.orders(state="PENDING")]
 
-    def last_entry_order(self, symbol: str) -> Order | None:
-        """Return the newest entry order of a symbol, whatever became of it.
+    def last_entry_order(self, symbol: str) -> tuple[Order, str] | None:
+        """Return the newest entry order of a symbol, and what became of it.
 
         Parameters
         ----------
@@ -189,10 +197,10 @@ class JournalReadings:
 
         Returns
         -------
-        Order or None
+        (Order, str) or None
         """
-        found = [each.order for each in self.orders(symbol=symbol) if each.order.action == "entry"]
-        return found[-1] if found else None
+        found = [each for each in self.orders(symbol=symbol) if each.order.action == "entry"]
+        return (found[-1].order, found[-1].state) if found else None
 
     def deliveries(self, since_ns: int) -> list[Delivery]:
         """Return orders with their attempts, for whoever sends them.
@@ -206,8 +214,15 @@ class JournalReadings:
         list of Delivery
             Those that are not settled, exits that are dead, and all attempted since then; as decided.
         """
+        paged = {order_id: json.loads(causes) for order_id, causes in self._rows(_PAGES)}
         return [
-            Delivery(_order(row), row["state"], tuple(self.attempts(row["order_id"])))
+            Delivery(
+                _order(row),
+                row["state"],
+                tuple(self.attempts(row["order_id"])),
+                paged=frozenset(paged.get(row["order_id"], ())),
+                route=row["route"],
+            )
             for row in self._rows(_UNSETTLED, (since_ns,))
         ]
 
@@ -283,6 +298,22 @@ class JournalReadings:
         """
         rows = self._rows(_EVENTS, {"run": run, "kind": kind})
         return [Event(**{**row, "facts": json.loads(row["facts"])}) for row in map(dict, rows)]
+
+    def last_event(self, kind: str) -> Mapping[str, Any] | None:
+        """Return what the newest event of a kind holds.
+
+        Parameters
+        ----------
+        kind : str
+
+        Returns
+        -------
+        Mapping of str to Any, or None
+        """
+        query = "SELECT facts FROM events WHERE kind = ? ORDER BY id DESC LIMIT 1"
+        rows = self._rows(query, (kind,))
+        facts: Mapping[str, Any] | None = json.loads(rows[0]["facts"]) if rows else None
+        return facts
 
     def commands(self) -> list[Command]:
         """List every command, oldest first.

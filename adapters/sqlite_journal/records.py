@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from ibs_core.ports import Command
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -137,26 +139,3 @@ class Event:
     time_ns: int
     kind: str
     facts: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """What an operator asks of the worker.
-
-    Parameters
-    ----------
-    number : int
-    time_ns : int, UTC ns
-        When it was asked.
-    command : str
-        ``halt``, ``flatten`` …
-    facts : Mapping of str to Any
-    taken_ns : int or None, UTC ns
-        When the worker had done it; None while it waits.
-    """
-
-    number: int
-    time_ns: int
-    command: str
-    facts: Mapping[str, Any]
-    taken_ns: int | None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import re
 import socket
@@ -17,8 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
+from adapters.traderspost.lookup import LookupTooLongError, Transport
 from ibs_core import __version__
 from ibs_core.outcomes import Response, classify
+from ibs_core.secret import silence_clients
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,14 +32,6 @@ _SAFE: Final = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 _BODY_MAX: Final = 1 << 20
 _LOOK_S: Final = 0.25
 """How exactly the deadline is kept."""
-_LOGGERS: Final = (
-    "httpx",
-    "httpcore.connection",
-    "httpcore.http11",
-    "httpcore.http2",
-    "httpcore.proxy",
-    "httpcore.socks",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +70,14 @@ class Connection:
     """
 
     def __init__(self, webhook: Webhook, patience: Patience | None = None) -> None:
-        _silence()
+        silence_clients()
         self._webhook, self._patience = webhook, patience or Patience()
         waits = self._patience
         self._client = httpx.Client(
             timeout=httpx.Timeout(
                 connect=waits.connect, read=waits.read, write=waits.write, pool=waits.pool
             ),
-            limits=httpx.Limits(max_connections=2, keepalive_expiry=None),
-            http2=False,
+            transport=Transport(),
             follow_redirects=False,
             trust_env=False,
             headers={"User-Agent": f"ibs/{__version__}", "Accept-Encoding": "identity"},
@@ -133,8 +125,8 @@ class Connection:
                         if len(content) > _BODY_MAX:
                             fault = "TooLong"
                             break
-            except _TooLateError:
-                return Response("NOT_SENT", detail="too late to leave")
+            except (LookupTooLongError, _TooLateError) as error:
+                return Response("NOT_SENT", detail=str(error))
             except Exception as error:  # noqa: BLE001  (an order's outcome is known or unknown, never a crash)
                 fault = "Deadline" if self._cut == message else type(error).__name__
         return self._read(status, bytes(content), fault, headers)
@@ -232,7 +224,7 @@ class Connection:
                 self._socket = facts["return_value"].get_extra_info("socket")
             elif name == "http11.send_request_headers.started":
                 if self._cut == message or (leave_by is not None and time.monotonic() > leave_by):
-                    raise _TooLateError
+                    raise _TooLateError("too late to leave")
             elif name == "http11.send_request_body.complete":
                 self.last_byte_ns = time.monotonic_ns()
 
@@ -249,13 +241,3 @@ def _wait_ns(text: str) -> int | None:
     except (TypeError, ValueError):
         return None
     return int(min(max(seconds, 0.0), 3600.0) * 10**9)
-
-
-def _silence() -> None:
-    """Keep the client's loggers still: at INFO they write the whole URL."""
-    for name in _LOGGERS:
-        logging.getLogger(name).addFilter(_nothing)
-
-
-def _nothing(_record: logging.LogRecord) -> bool:
-    return False

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ibs_core.outbox import Outbox
     from ibs_core.ports import Clock, Order
 
-__all__ = ["TradersPostSink"]
+__all__ = ["TradersPostSink", "sender_lock"]
 
 _SECOND: Final = 10**9
 _WARM_NS: Final = 30 * _SECOND
@@ -59,7 +59,7 @@ class TradersPostSink:
     ticks : callable, optional
         A clock that never goes back, ns.
     is_patient : bool
-        `send` waits until each order was tried: for replays, whose time stands still meanwhile.
+        `send` waits until there is nothing to do: for replays, whose time stands still meanwhile.
 
     Raises
     ------
@@ -84,7 +84,7 @@ class TradersPostSink:
         is_patient: bool = False,
     ) -> None:
         self._route = webhook.route
-        self._lock = _lock(locks / f"{webhook.key}.sender.lock", webhook.route)
+        self._lock = sender_lock(webhook, locks)
         self._connection = connection or Connection(webhook)
         self._ticks, self._zero_ns = ticks, clock.now_ns() - ticks()
         self._clock, self._trading, self._page = clock, trading, page
@@ -101,7 +101,7 @@ class TradersPostSink:
         )
         self._is_patient = is_patient
         self._guard = threading.Condition(threading.RLock())
-        self._has_news = self._is_closing = False
+        self._has_news = self._is_closing = self._is_idle = False
         self._warmed_ns = 0
         self._fault: IbsError | None = None
         self._thread: threading.Thread | None = None
@@ -112,7 +112,13 @@ class TradersPostSink:
     # ------------------------------------------------------------------ for the worker
 
     def start(self) -> None:
-        """Take up what the journal holds unsettled, and begin to send; the journal has a run."""
+        """Take up what the journal holds unsettled, and begin to send; the journal has a run.
+
+        Raises
+        ------
+        ConfigError
+            Some of it went to another route.
+        """
         with self._guard:
             self._tray.recover()
         self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
@@ -135,9 +141,7 @@ class TradersPostSink:
             for order in orders:
                 self._tray.take(order)
             self._tell()
-            if self._is_patient:
-                self._guard.wait_for(lambda: self._are_tried(orders), _PATIENT_S)
-            self._raise()
+            self._stand_still()
 
     def settled(self) -> list[tuple[Order, Move]]:
         """Return how orders have moved since the last call, as the journal has it already.
@@ -153,7 +157,32 @@ class TradersPostSink:
         """
         with self._guard:
             self._raise()
+            if self._is_patient and self._tray.unsettled():  # market time has moved on
+                self._tell()
+                self._stand_still()
             return self._tray.moved()
+
+    def unsettled(self) -> list[tuple[Order, str]]:
+        """Return the orders that are not settled, dead exits among them, those of earlier runs too.
+
+        Returns
+        -------
+        list of (Order, str)
+            With their state, in the order of decision.
+        """
+        with self._guard:
+            return self._tray.unsettled()
+
+    def standing(self) -> dict[str, dict[str, str] | None]:
+        """Return what was delivered last, and what went wrong since then.
+
+        Returns
+        -------
+        dict of str to (dict of str to str) or None
+            See `OrderSink`.
+        """
+        with self._guard:
+            return self._tray.standing()
 
     def hold(self, gate: Literal["open", "reduce_only", "halted"]) -> None:
         """Let everything leave, exits only, or nothing.
@@ -247,7 +276,10 @@ class TradersPostSink:
                     if self._is_closing and wait_ns:
                         return
                     if wait_ns and not self._has_news:
+                        self._is_idle = True
+                        self._guard.notify_all()
                         self._guard.wait(wait_ns / _SECOND)
+                        self._is_idle = False
                     self._has_news = False
         except IbsError as error:
             self._fail(error)
@@ -263,9 +295,15 @@ class TradersPostSink:
         self._has_news = True
         self._guard.notify_all()
 
-    def _are_tried(self, orders: Sequence[Order]) -> bool:
-        is_over = self._fault is not None or self._is_closing
-        return is_over or all(self._tray.was_tried(each.order_id) for each in orders)
+    def _stand_still(self) -> None:
+        """Let no market time pass while there is something to do, if it is to wait for that."""
+        if self._is_patient:
+            self._guard.wait_for(self._is_done, _PATIENT_S)
+        self._raise()
+
+    def _is_done(self) -> bool:
+        is_over = self._fault is not None or self._is_closing or self._thread is None
+        return is_over or (self._is_idle and not self._has_news)
 
     def _raise(self) -> None:
         if self._fault is not None:
@@ -279,8 +317,26 @@ class TradersPostSink:
         self._page(Page("", "sender", f"nothing leaves any more: {error}"))
 
 
-def _lock(path: Path, route: str) -> int:
-    """Become the one sender to a webhook, until the handle is closed or the process ends."""
+def sender_lock(webhook: Webhook, locks: Path) -> int:
+    """Become the one sender to a webhook, until the handle is closed or the process ends.
+
+    Parameters
+    ----------
+    webhook : Webhook
+    locks : Path
+        Folder, made where it is missing.
+
+    Returns
+    -------
+    int
+        An open file.
+
+    Raises
+    ------
+    EnvironmentFault
+        Another process sends to this webhook, or the lock cannot be made.
+    """
+    path, route = locks / f"{webhook.key}.sender.lock", webhook.route
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import stat
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from ibs_core.errors import ConfigError, EnvironmentFault
+from ibs_core.errors import ConfigError
+from ibs_core.secret import secret_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +17,6 @@ __all__ = ["Webhook", "webhook_of"]
 
 _PATH: Final = re.compile(r"/trading/webhook/([\w-]+)/([\w-]+)", re.ASCII)
 _LOOPBACK: Final = frozenset(("127.0.0.1", "::1", "localhost"))
-_LINE: Final = re.compile(r"\s*(?:export\s+)?(\w+)\s*=\s*(.*?)\s*", re.ASCII)
 
 
 class Webhook:
@@ -36,7 +34,7 @@ class Webhook:
         It is not a webhook's address; the message does not hold it.
     """
 
-    __slots__ = ("_secrets", "_url", "key", "root", "route")
+    __slots__ = ("_secrets", "_url", "is_loopback", "key", "root", "route")
 
     def __init__(self, route: str, url: str) -> None:
         self.route = route
@@ -53,6 +51,7 @@ class Webhook:
         self._url = url
         self._secrets = found.groups()
         self.root = f"{parts.scheme}://{parts.netloc}/"
+        self.is_loopback = host in _LOOPBACK
         self.key = hashlib.sha256(found[1].encode()).hexdigest()[:16]
 
     def __repr__(self) -> str:
@@ -118,35 +117,4 @@ def webhook_of(route: str, variable: str, env_file: Path | None = None) -> Webho
     EnvironmentFault
         The file is missing, or others may read it.
     """
-    url = os.environ.get(variable, "").strip()
-    if not url and env_file is not None:
-        url = _of_file(env_file).get(variable, "")
-    if not url:
-        raise ConfigError(
-            f"webhook of route {route!r}",
-            expected=f"its URL in the environment variable {variable}",
-            found="none",
-            remedy="export it, or put it into an env file of mode 0600",
-        )
-    return Webhook(route, url)
-
-
-def _of_file(path: Path) -> dict[str, str]:
-    try:
-        handle = os.open(path, os.O_RDONLY)
-        with os.fdopen(handle, encoding="utf-8") as file:
-            facts = os.fstat(handle)
-            mode = stat.S_IMODE(facts.st_mode)
-            if not stat.S_ISREG(facts.st_mode) or mode & 0o077 or facts.st_uid != os.geteuid():
-                raise EnvironmentFault(
-                    f"env file {path}",
-                    expected="a file of this user that nobody else may read, mode 0600",
-                    found=f"mode {mode:04o}",
-                    remedy=f"chmod 600 {path}",
-                )
-            lines = file.read().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is not text"
-        raise EnvironmentFault(f"env file {path}", found=why, remedy="check the path") from None
-    found = (_LINE.fullmatch(line) for line in lines if not line.lstrip().startswith("#"))
-    return {each[1]: each[2].strip("\"'") for each in found if each}
+    return Webhook(route, secret_of(variable, env_file, f"webhook of route {route!r}"))

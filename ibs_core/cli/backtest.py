@@ -14,13 +14,16 @@ import click
 from ibs_core.cli import options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import date
 
+    from adapters.onnx_scorer import Choice
     from ibs_core.config import Settings
     from ibs_core.contracts import ContractMap
     from ibs_core.market_data import BarSource
     from ibs_core.outcome import Outcome
     from ibs_core.report.run import Run
+    from ibs_core.universe import Model
 
 __all__ = ["backtest"]
 
@@ -34,6 +37,7 @@ __all__ = ["backtest"]
 @click.option(
     "--model-mode", type=click.Choice(["off", "shadow", "veto"]), help="Override model.mode."
 )
+@options.scorer
 @click.option(
     "--out",
     type=options.PATH,
@@ -54,6 +58,7 @@ def backtest(
     start: str | None,
     end: str | None,
     model_mode: str | None,
+    scorer: Choice,
     out: Path,
     strict: bool,
     no_report: bool,
@@ -70,6 +75,7 @@ def backtest(
     settings = load_settings(
         config, overrides={"model": {"mode": model_mode}} if model_mode else None
     )
+    from ibs_core.cli.veto_models import models_for
     from ibs_core.contracts import load_contract_map
     from ibs_core.market_data import open_bars
 
@@ -77,8 +83,9 @@ def backtest(
     roots = options.roots_of(symbols, contracts)
     source = open_bars(paths, contracts)
     options.compile_notice(silent=silent)
+    models = models_for(settings, contracts, scorer)
     outcome = _run(
-        source, settings, contracts, roots=roots, span=span, strict=strict, silent=silent
+        source, settings, contracts, models, roots=roots, span=span, strict=strict, silent=silent
     )
     run = _package(outcome, settings, contracts, source, roots=roots, span=span)
     folder = _write(run, out, report=not no_report)
@@ -92,16 +99,15 @@ def _run(
     source: BarSource,
     settings: Settings,
     contracts: ContractMap,
+    models: Callable[[str], Model] | None,
     *,
     roots: list[str] | None,
     span: tuple[date | None, date | None],
     strict: bool,
     silent: bool,
 ) -> Outcome:
-    from ibs_core.cli.veto_models import models_for
     from ibs_core.outcome import run_backtest
 
-    models = models_for(settings, contracts)
     with options.progress_bar("reading", source.n_rows, silent=silent) as progress:
         return run_backtest(
             source,

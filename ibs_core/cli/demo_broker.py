@@ -40,16 +40,23 @@ _MADE_UP = "local-only"
 @click.option(
     "--password", default=_MADE_UP, show_default=True, help="Second part; yours is never printed."
 )
+@click.option(
+    "--replay", is_flag=True, help="Its time is that of the signals: for a market that is past."
+)
 @options.as_json
 @options.quiet
-def demo_broker(*, port: int, uuid: str, password: str, json_: bool, quiet: bool) -> None:
+def demo_broker(
+    *, port: int, uuid: str, password: str, replay: bool, json_: bool, quiet: bool
+) -> None:
     """Take orders as TradersPost documents it, on this machine only, until Ctrl-C.
 
     Prints the variable to export for the sender, a line for each signal and each fill, and at the end what is
     held. `/positions`, `/orders` and `/requests` tell the same as JSON. `--json` prints one document at the end,
     and the variable on standard error.
     """
-    from adapters.demo_broker import DemoBroker
+    import time
+
+    from adapters.demo_broker import DemoBroker, MarketClock
 
     def say(line: str) -> None:
         if not quiet:
@@ -59,7 +66,13 @@ def demo_broker(*, port: int, uuid: str, password: str, json_: bool, quiet: bool
     with _stop_signals() as stopped, ExitStack() as stack:
         try:
             broker = stack.enter_context(
-                DemoBroker(port=port, uuid=uuid, password=password, tell=tell)
+                DemoBroker(
+                    port=port,
+                    uuid=uuid,
+                    password=password,
+                    clock=MarketClock() if replay else time.time,
+                    tell=tell,
+                )
             )
         except OSError as error:
             raise EnvironmentFault(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from ibs_core.errors import ConfigError, DataError
+from ibs_core.errors import ConfigError, DataError, EnvironmentFault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from adapters.sqlite_journal import SqliteJournal
     from ibs_core.bars import Ints
@@ -22,8 +23,10 @@ __all__ = [
     "engine_of",
     "facts_of",
     "last_facts",
+    "refuse_generated_model",
     "refuse_generated_models",
     "refuse_other_rule",
+    "refuse_second_worker",
     "refuse_unserved",
     "settings_in",
     "summary_of",
@@ -115,19 +118,33 @@ def refuse_generated_models(engine: Engine, settings: Settings, *, armed: bool) 
     ------
     ConfigError
     """
-    if not armed or settings.model.mode == "off":
-        return
+    if armed and settings.model.mode != "off":
+        for symbol in engine.symbols:
+            refuse_generated_model(symbol.root, settings)
+
+
+def refuse_generated_model(root: str, settings: Settings) -> None:
+    """Refuse a model that was trained on generated data.
+
+    Parameters
+    ----------
+    root : str
+    settings : Settings
+
+    Raises
+    ------
+    ConfigError
+    """
     from ibs_core.bundle import load_bundle
     from ibs_core.cli.veto_models import folder_of_model
 
-    for symbol in engine.symbols:
-        if load_bundle(folder_of_model(symbol.root, settings)).card.generated:
-            raise ConfigError(
-                f"model of {symbol.root}",
-                expected="one trained on real data, for real orders",
-                found="one trained on generated data",
-                remedy="leave --armed out, or promote another version",
-            )
+    if load_bundle(folder_of_model(root, settings)).card.generated:
+        raise ConfigError(
+            f"model of {root}",
+            expected="one trained on real data, for real orders",
+            found="one trained on generated data",
+            remedy="leave --armed out, or promote another version",
+        )
 
 
 def facts_of(settings: Settings, contracts: ContractMap, roots: Sequence[str]) -> dict[str, Any]:
@@ -191,6 +208,28 @@ def refuse_other_rule(journal: SqliteJournal, facts: Mapping[str, Any]) -> None:
             expected=f"to go on with {before.get('source')}",
             found=str(facts["source"]),
             remedy="give another --journal",
+        )
+
+
+def refuse_second_worker(journal: Path) -> None:
+    """Refuse a journal to which another process writes.
+
+    Parameters
+    ----------
+    journal : Path
+
+    Raises
+    ------
+    EnvironmentFault
+    """
+    from adapters.sqlite_journal import has_writer
+
+    if has_writer(journal):
+        raise EnvironmentFault(
+            f"journal {journal}",
+            expected="no other worker",
+            found="another process writes to it",
+            remedy="end it first, or give another --journal",
         )
 
 

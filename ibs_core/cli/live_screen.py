@@ -10,13 +10,46 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ibs_core.engine import Engine
     from ibs_core.live import Worker
+    from ibs_core.notices import Notice
 
-__all__ = ["Status", "say", "show_summary"]
+__all__ = ["Screen", "Status", "say", "show_summary"]
 
 _LOOK_S: Final = 1.0
 """How often the status line is written anew."""
+
+
+_QUIET: Final = frozenset(("moved", "refused"))
+"""Kinds of notices that a screen shows only when they are a warning."""
+
+
+class Screen:
+    """Prints notices; a `Subscriber`.
+
+    Parameters
+    ----------
+    tell : callable
+        Takes a line.
+    """
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+
+    def tell(self, notice: Notice) -> None:
+        """Print a notice that people want to see.
+
+        Parameters
+        ----------
+        notice : Notice
+        """
+        if notice.kind not in _QUIET or notice.level != "info":
+            self._tell(f"CALL: {notice.text}" if notice.level == "page" else notice.text)
+
+    def close(self) -> None:
+        """Do nothing: every line is out."""
 
 
 class Status:
@@ -79,11 +112,12 @@ def show_summary(facts: dict[str, Any]) -> None:
     done = ", ".join(f"{n:,} {name}" for name, n in facts["counts"].items() if n)
     click.echo(f"{facts['how']} at {facts['until']}: {done or 'nothing happened'}")
     if facts["trades"]:
-        click.echo(f"net {facts['net_usd']:,.2f} USD of {len(facts['trades'])} paper trades")
+        click.echo(f"net {facts['net_usd']:,.2f} USD of {len(facts['trades'])} trades")
     for each in facts["open_positions"]:
         click.echo(f"open: {each['quantity']} {each['instrument']} from {each['entry_price']:g}")
     for root, counts in facts["blocked"].items():
         told = ", ".join(f"{n} {reason}" for reason, n in counts.items())
         click.echo(f"entries of {root} not taken: {told}")
-    click.echo(f"journal: {facts['journal']}\norders on paper: {facts['orders']}")
+    on = " on paper" if facts["route"] == "paper" else " sent to"
+    click.echo(f"journal: {facts['journal']}\norders{on}: {facts['orders']}")
     click.echo(f"next: {facts['parity']}")

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
 from ibs_core.bars import MINUTE_NS, TIMEFRAMES_NS
 from ibs_core.errors import ConfigError, DataError, EnvironmentFault
 
@@ -33,17 +31,11 @@ __all__ = [
     "key_of_environment",
     "live",
     "refuse_absent",
+    "refuse_days",
     "whole_span",
 ]
 
 KEY: Final = "DATABENTO_API_KEY"
-_REPLAY_KEY: Final = (
-    "db-replay-0000000000000000000000"  # of our own gateway only, which asks for one
-)
-_REACH_NS: Final = (24 * 60 - 5) * MINUTE_NS
-"""How far back the vendor's live service replays."""
-_STALE_NS: Final = 240 * MINUTE_NS
-"""Open-market time without a minute at the end of a root's history from which on it counts as cut."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,7 +144,6 @@ def live(
     from adapters.system_clock import SystemClock
     from ibs_core.roll_table import RollTable, RollWatch
 
-    _refuse_days(engine, asks=gateway is None)
     key, clock, reads = key_of_environment(), SystemClock(), engine.reads
     now_ns = clock.now_ns() // MINUTE_NS * MINUTE_NS
     vendor = DatabentoVendor(key)
@@ -213,7 +204,7 @@ def _begin(
 ) -> _Begun:
     """Read what warms up."""
     from ibs_core.roll_table import RollTable
-    from ibs_core.warm_up import first_needed_ns
+    from ibs_core.warm_up import first_needed_ns, refuse_holes
 
     reads = engine.reads
     start_ns = _history_end(past, vendor, contracts, reads, now_ns)
@@ -221,7 +212,7 @@ def _begin(
     tell(f"history from {_stamp(first_ns)} to {_stamp(start_ns)}")
     held = past.minutes(reads, first_ns, start_ns)
     refuse_absent(held, reads, "history")
-    _refuse_holes(held, contracts, reads, start_ns, now_ns)
+    refuse_holes(held, contracts, reads, start_ns, now_ns)
     return _Begun(Held(held, past, start_ns), first_ns, start_ns, RollTable.of_bars(held, reads))
 
 
@@ -356,41 +347,24 @@ def refuse_absent(held: HeldBars, roots: Sequence[str], what: str) -> None:
         )
 
 
-def _refuse_days(engine: Engine, *, asks: bool) -> None:
-    """Refuse bars of a day where rolls are asked for: each would be learnt after its last boundary."""
+def refuse_days(engine: Engine, *, asks: bool) -> None:
+    """Refuse bars of a day where rolls are asked for: each would be learnt after its last boundary.
+
+    Parameters
+    ----------
+    engine : Engine
+    asks : bool
+        Rolls are learnt day by day.
+
+    Raises
+    ------
+    ConfigError
+    """
     daily = [each.root for each in engine.symbols if each.rule.tf_ns == TIMEFRAMES_NS["1d"]]
     if asks and daily:
         where = f"strategy.signal_bar of {', '.join(daily)}"
         remedy = "use 4h or shorter bars live; --replay knows its rolls beforehand and takes 1d"
         raise ConfigError(where, expected="bars shorter than a session", found="1d", remedy=remedy)
-
-
-def _refuse_holes(
-    held: HeldBars, contracts: ContractMap, roots: Sequence[str], start_ns: int, now_ns: int
-) -> None:
-    """Refuse history that ends before the live service can go on."""
-    from ibs_core.sessions import load_sessions, open_market_ns
-
-    for root in roots:
-        last = held.load(root)[0][-1]
-        ends_ns = int(last.ts_ns[-1]) + MINUTE_NS
-        sessions = load_sessions(contracts.get(root).session, ends_ns, max(now_ns, start_ns))
-        instants = np.array([ends_ns, start_ns, max(now_ns - _REACH_NS, start_ns)], np.int64)
-        own, common, reach = open_market_ns(sessions, instants).tolist()
-        if common - own > _STALE_NS or reach > common:
-            raise DataError(
-                f"history of {root} ends at {_stamp(ends_ns)}",
-                expected="to reach into the last day, which the live service replays",
-                found="open market without minutes after it",
-                remedy="give later files with --history",
-            )
-        if last.instrument == root:
-            raise DataError(
-                f"history of {root} does not name its contract",
-                expected="symbols such as ESZ25",
-                found=root,
-                remedy="give files with contracts, such as `ibs data fetch` writes",
-            )
 
 
 def _stamp(ns: int) -> str:

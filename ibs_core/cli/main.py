@@ -79,9 +79,37 @@ class LazyGroup(click.Group):
             "ibs_core.cli.run_live:run_live",
             "Trade live, or a recorded day as if it were live; on paper unless armed.",
         ),
+        "preflight": (
+            "ibs_core.cli.preflight:preflight",
+            "Check all that a live start needs; each failure says what to do.",
+        ),
+        "status": (
+            "ibs_core.cli.status:status",
+            "Show how a worker is, by its heartbeat; the exit code is for monitors.",
+        ),
         "orders": (
             "ibs_core.cli.orders:orders",
             "List orders and their deliveries; resolve what is unknown, retry dead exits.",
+        ),
+        "halt": (
+            "ibs_core.cli.operator:halt",
+            "Refuse entries until a resume; with --all nothing leaves.",
+        ),
+        "flatten": (
+            "ibs_core.cli.operator:flatten",
+            "Exit open positions at once, and refuse entries until a resume.",
+        ),
+        "resume": (
+            "ibs_core.cli.operator:resume",
+            "End what halt and flatten hold back.",
+        ),
+        "position": (
+            "ibs_core.cli.position:position",
+            "Show what the book holds; tell it what was closed by hand.",
+        ),
+        "fills": (
+            "ibs_core.cli.fills:fills",
+            "Hold a broker's statement against the journal: real slippage, and drift.",
         ),
         "parity": (
             "ibs_core.cli.parity:parity",

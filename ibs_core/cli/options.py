@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ibs_core.contracts import ContractMap
 
 __all__ = [
+    "ADDRESS",
     "PATH",
     "as_json",
     "bars",
@@ -40,6 +41,7 @@ __all__ = [
     "refuse_among",
     "roots_of",
     "say_json",
+    "scorer",
     "span",
     "span_of",
 ]
@@ -48,6 +50,22 @@ __all__ = [
 PATH = click.Path(path_type=Path, readable=False)
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class _Address(click.ParamType[tuple[str, int]]):
+    name = "host:port"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, int]:
+        """Read an address."""
+        if isinstance(value, tuple):
+            return value
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
+            self.fail(f"expected an address such as 127.0.0.1:13000, found {value!r}", param, ctx)
+        return host, int(port)
+
+
+ADDRESS = _Address()
 
 
 def as_json(function: _F) -> _F:
@@ -102,6 +120,17 @@ def span(function: _F) -> _F:
     ):
         function = option(function)
     return function
+
+
+def scorer(function: _F) -> _F:
+    """Add ``--scorer``."""
+    return click.option(
+        "--scorer",
+        type=click.Choice(["auto", "compiled", "onnxruntime"]),
+        default="auto",
+        show_default=True,
+        help="Score models compiled or by onnxruntime, to the same bits; auto: compiled if it passes the check.",
+    )(function)
 
 
 def models_folder(function: _F) -> _F:

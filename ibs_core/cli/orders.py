@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from pathlib import Path  # noqa: TC003  (click reads it)
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ibs_core.cli import options
+from ibs_core.cli import journal_parts, options
 from ibs_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from adapters.sqlite_journal import OrderRecord, SqliteJournal
 
 __all__ = ["orders"]
 
-_UNSETTLED = ("PENDING", "SENDING", "AMBIGUOUS")
 _SETTLING_S = 15
-
-
-def _journal(function: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--journal",
-        type=options.PATH,
-        default=Path("live/journal.sqlite"),
-        show_default=True,
-        help="SQLite file of `ibs run-live`.",
-    )(function)
 
 
 @click.group()
@@ -38,7 +27,7 @@ def orders() -> None:
 
 
 @orders.command("list")
-@_journal
+@journal_parts.journal_file
 @click.option("--state", help="Only orders in this state, such as AMBIGUOUS.")
 @click.option("--symbol", help="Only orders of this root.")
 @click.option("--open", "only_open", is_flag=True, help="Only what is not settled, and dead exits.")
@@ -54,11 +43,11 @@ def list_(
     quiet: bool,
 ) -> None:
     """List orders, newest last."""
-    with _opened(journal) as held:
+    with journal_parts.opened(journal) as held:
         found = [
             _facts(each, held)
             for each in held.orders(state.upper() if state else None, symbol)
-            if not only_open or _is_open(each)
+            if not only_open or journal_parts.is_open(each)
         ]
     if json_:
         options.say_json(found)
@@ -68,14 +57,14 @@ def list_(
 
 @orders.command()
 @click.argument("order_id")
-@_journal
+@journal_parts.journal_file
 @options.as_json
 @options.quiet
 def show(*, order_id: str, journal: Path, json_: bool, quiet: bool) -> None:
     """Show an order, what was sent, every attempt and every state it was in."""
     from ibs_core.market_data.runs import stamp
 
-    with _opened(journal) as held:
+    with journal_parts.opened(journal) as held:
         record = _one(held, order_id)
         facts = _facts(record, held) | {"body": record.body, "route": record.route}
         facts["moves"] = [
@@ -110,7 +99,7 @@ def show(*, order_id: str, journal: Path, json_: bool, quiet: bool) -> None:
     required=True,
     help="What the broker shows: filled, never arrived, or closed by hand.",
 )
-@_journal
+@journal_parts.journal_file
 @options.as_json
 @options.quiet
 def resolve(*, order_id: str, verdict: str, journal: Path, json_: bool, quiet: bool) -> None:
@@ -120,7 +109,7 @@ def resolve(*, order_id: str, verdict: str, journal: Path, json_: bool, quiet: b
 
 @orders.command()
 @click.argument("order_id")
-@_journal
+@journal_parts.journal_file
 @options.as_json
 @options.quiet
 def retry(*, order_id: str, journal: Path, json_: bool, quiet: bool) -> None:
@@ -130,20 +119,19 @@ def retry(*, order_id: str, journal: Path, json_: bool, quiet: bool) -> None:
 
 def _act(journal: Path, order_id: str, verdict: str, *, json_: bool, quiet: bool) -> None:
     """Leave a command for the worker that runs, or move the order where none does."""
-    from adapters.sqlite_journal import SqliteJournal, has_writer, post_command
+    from adapters.sqlite_journal import SqliteJournal, has_writer
     from ibs_core.cli.live_parts import last_facts
     from ibs_core.outbox import resolution
 
     now_ns = time.time_ns()
-    with _opened(journal) as held:
+    with journal_parts.opened(journal) as held:
         record = _one(held, order_id)
         state = resolution(record.order, record.state, verdict)
         _refuse_too_early(record, verdict, now_ns)
         facts = last_facts(held)
     if has_writer(journal):
-        number = post_command(
-            journal, now_ns, "resolve", {"order_id": order_id, "verdict": verdict}
-        )
+        word = {"order_id": order_id, "verdict": verdict}
+        number = journal_parts.ask(journal, "resolve", word, wait_s=0).command
         told = {"order_id": order_id, "state": record.state, "asked": state, "command": number}
         line = f"the worker was asked (command {number}): `ibs orders show {order_id}` tells when it is {state}"
     else:
@@ -170,21 +158,11 @@ def _refuse_too_early(record: OrderRecord, verdict: str, now_ns: int) -> None:
         )
 
 
-def _opened(path: Path) -> SqliteJournal:
-    from adapters.sqlite_journal import SqliteJournal
-
-    return SqliteJournal(path, read_only=True)
-
-
 def _one(journal: SqliteJournal, order_id: str) -> OrderRecord:
     for each in journal.orders():
         if each.order.order_id == order_id:
             return each
     raise ConfigError(f"order {order_id!r}", expected="one of `ibs orders list`", found="none")
-
-
-def _is_open(record: OrderRecord) -> bool:
-    return record.state in _UNSETTLED or (record.state == "DEAD" and record.order.action != "entry")
 
 
 def _facts(record: OrderRecord, journal: SqliteJournal) -> dict[str, Any]:

@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ibs_core.cli import options
+from ibs_core.cli import journal_parts, options
 from ibs_core.errors import ConfigError, DataError, EnvironmentFault
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
     from adapters.sqlite_journal import SqliteJournal
     from ibs_core.engine import Engine
-    from ibs_core.ledger import Line
     from ibs_core.ports import Stored
     from ibs_core.universe import Symbol
 
@@ -98,7 +97,9 @@ def _facts(journal: SqliteJournal, at_ns: int) -> dict[str, Any]:
         "told": _told(arrays, engine),
         "rolls": [[root, stamp(at)] for root, at in arrays["seams"].tolist()],
         "blocks": _blocks(engine),
-        "positions": _positions(engine, lines),
+        "positions": [
+            each for each in journal_parts.positions_of(engine, lines) if each["status"] != "flat"
+        ],
     }
 
 
@@ -205,31 +206,6 @@ def _blocks(engine: Engine) -> dict[str, list[str]]:
         names = [name for name, ns in zip(LIVE_BLOCKS, until, strict=True) if ns > engine.until_ns]
         if names:
             found[symbol.root] = names
-    return found
-
-
-def _positions(engine: Engine, lines: Sequence[Line]) -> list[dict[str, Any]]:
-    from ibs_core.market_data.runs import stamp
-    from ibs_core.positions import ENTERING, FLAT, LEAVING
-
-    found = []
-    for line, position in zip(lines, engine.book, strict=True):
-        if position["status"] == FLAT:
-            continue
-        trade, pending = position["trade"], position["status"] == ENTERING
-        found.append(
-            {
-                "symbol": line.root,
-                "status": {ENTERING: "entering", LEAVING: "leaving"}.get(
-                    position["status"], "open"
-                ),
-                "quantity": line.quantity,
-                "instrument": "" if pending else line.instruments[trade["contract"]],
-                "entry_time": "" if pending else stamp(int(trade["entry_ns"])),
-                "entry_price": None if pending else float(trade["entry_price"]),
-                "last_price": _number(position["mark"]),
-            }
-        )
     return found
 
 

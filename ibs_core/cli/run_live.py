@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import math
-import signal
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ibs_core.cli import options
-from ibs_core.cli.live_screen import Status, say, show_summary
+from ibs_core.cli.live_screen import say, show_summary
 from ibs_core.errors import ConfigError, EnvironmentFault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from adapters.sqlite_journal import SqliteJournal
-    from ibs_core.cli.live_source import Source
+    from ibs_core.cli.live_pulse import Pulse
+    from ibs_core.cli.live_run import Run
+    from ibs_core.cli.live_sink import Destination
     from ibs_core.config import Settings
     from ibs_core.contracts import ContractMap
-    from ibs_core.engine import Engine
-    from ibs_core.live import Worker
+    from ibs_core.preflight import Result
 
 __all__ = ["run_live"]
 
@@ -46,19 +44,6 @@ class _Speed(click.ParamType[float]):
         return speed
 
 
-class _Address(click.ParamType[tuple[str, int]]):
-    name = "host:port"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, int]:
-        """Read an address."""
-        if isinstance(value, tuple):
-            return value
-        host, _, port = value.rpartition(":")
-        if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
-            self.fail(f"expected an address such as 127.0.0.1:13000, found {value!r}", param, ctx)
-        return host, int(port)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wanted:
     """What the command line asks for, besides the settings."""
@@ -70,6 +55,9 @@ class _Wanted:
     start: str | None
     bars: str
     file: Path
+    destination: Destination
+    route: str | None
+    armed: bool
     tell: Callable[[str], None]
 
 
@@ -90,7 +78,7 @@ class _Wanted:
     help="Warm up from these bars instead of Databento's historical service; repeat it.",
 )
 @click.option(
-    "--gateway", type=_Address(), help="Another live gateway, for tests; it needs --history."
+    "--gateway", type=options.ADDRESS, help="Another live gateway, for tests; it needs --history."
 )
 @click.option("--symbols", help="Comma-separated roots to trade. Default: the configuration's.")
 @click.option(
@@ -108,9 +96,12 @@ class _Wanted:
     type=options.PATH,
     help="SQLite file. Default: live/journal.sqlite, or a new one for a replay.",
 )
-@click.option("--route", help="Where orders go; only paper so far.")
+@click.option("--route", help="Of `routes` in the configuration, or demo; posted to if armed.")
 @click.option(
-    "--armed", is_flag=True, help="Send real orders; refused until there is a sink for them."
+    "--armed", is_flag=True, help="Post orders to the route; else they go into a file on paper."
+)
+@click.option(
+    "--log", type=click.Choice(["json", "human"]), help="Also log what happens, on standard error."
 )
 @options.as_json
 @options.quiet
@@ -129,17 +120,17 @@ def run_live(
     journal: Path | None,
     route: str | None,
     armed: bool,
+    log: str | None,
     json_: bool,
     quiet: bool,
 ) -> None:
-    """Trade live on paper, each decision in the journal before anything is sent.
+    """Trade live, each decision in the journal before anything is sent; on paper unless armed.
 
     With --replay the bars of files come through a gateway on this machine that speaks Databento's
     protocol, to the vendor's own client; without it they come from Databento, with the key in
     DATABENTO_API_KEY. Ctrl-C stops between two minutes and keeps the state, twice stops at once; the same
     command with the same --journal goes on.
     """
-    _refuse_real_orders(route, armed=armed)
     if more and not replay:
         raise click.UsageError("paths belong to --replay PATH…")
     if replay and (history or gateway):
@@ -148,6 +139,9 @@ def run_live(
         raise click.UsageError("--gateway needs --history PATH: its rolls come from there")
     if start and not replay:
         raise click.UsageError("--start belongs to --replay PATH…: live starts now")
+    from ibs_core.cli import live_parts
+    from ibs_core.cli.live_pulse import monitored
+    from ibs_core.cli.live_sink import destination_of
     from ibs_core.config import load_settings
     from ibs_core.contracts import load_contract_map
 
@@ -165,12 +159,20 @@ def run_live(
         start=start,
         bars=bars,
         file=journal or Path("live") / (name or "journal.sqlite"),
+        destination=destination_of(settings, route, armed=armed, is_replay=bool(replay)),
+        route=route,
+        armed=armed,
         tell=(lambda _: None) if silent else say,
     )
     options.folder_of(wanted.file.parent, "--journal")
+    live_parts.refuse_second_worker(wanted.file)  # before it would overwrite the other's heartbeat
     options.compile_notice(silent=silent)
     trades = _replay if replay else _live
-    facts = trades(settings, contracts, roots, wanted)
+    with monitored(
+        settings, wanted.file, roots, wanted.destination, log=log, tell=wanted.tell
+    ) as pulse:
+        facts = trades(settings, contracts, roots, wanted, pulse)
+        pulse.enter(*(("failed", facts["how"]) if facts["fatal"] else ("stopped", facts["how"])))
     if json_:
         options.say_json(facts)
     elif not quiet:
@@ -183,21 +185,39 @@ def run_live(
         )
 
 
-def _refuse_real_orders(route: str | None, *, armed: bool) -> None:
-    if armed or route not in (None, "paper"):
-        raise ConfigError(
-            "option --armed" if armed else f"option --route {route}",
-            expected="paper: orders are written to a file",
-            found="real orders",
-            remedy="leave it out; there is no sink for real orders in this version",
-        )
+def _check(
+    settings: Settings, contracts: ContractMap, roots: list[str], wanted: _Wanted, pulse: Pulse
+) -> None:
+    """Refuse to start where a check fails; those of a replay are told when they found something."""
+    from ibs_core.cli.preflight import run_preflight
+    from ibs_core.preflight import refuse_failed
+
+    def told(result: Result) -> None:
+        if not (wanted.replay and result.verdict in ("passed", "skipped")):
+            wanted.tell(f"{result.name}: {result.verdict}, {result.found}")
+
+    pulse.enter("starting", "preflight")
+    results = run_preflight(
+        settings,
+        contracts,
+        roots,
+        route=wanted.route,
+        armed=wanted.armed,
+        journal=wanted.file,
+        history=wanted.history,
+        gateway=wanted.gateway,
+        replay=bool(wanted.replay),
+        tell=told,
+    )
+    pulse.checked(results)
+    refuse_failed(results)
 
 
 def _replay(
-    settings: Settings, contracts: ContractMap, roots: list[str], wanted: _Wanted
+    settings: Settings, contracts: ContractMap, roots: list[str], wanted: _Wanted, pulse: Pulse
 ) -> dict[str, Any]:
     from adapters.sqlite_journal import SqliteJournal
-    from ibs_core.cli import live_parts, replay_source
+    from ibs_core.cli import live_parts, live_run, replay_source
     from ibs_core.market_data import open_bars
 
     first, _ = options.span_of(wanted.start, None)
@@ -205,6 +225,7 @@ def _replay(
     universe = live_parts.universe_of(settings, contracts)
     reads = live_parts.engine_of(settings, contracts, roots, {}, universe)
     live_parts.refuse_unserved(reads, contracts)
+    _check(settings, contracts, roots, wanted, pulse)
     with ExitStack() as stack:
         journal = stack.enter_context(SqliteJournal(wanted.file)) if wanted.file.exists() else None
         recorded = replay_source.read_recorded(wanted.replay, contracts, reads.reads, first)
@@ -213,22 +234,23 @@ def _replay(
         served = replay_source.replayed(
             recorded, contracts, reads.reads, speed=wanted.speed, bars=wanted.bars
         )
-        return _trade(
+        return live_run.trade(
             engine,
             stack.enter_context(served),
             journal,
             settings,
+            contracts,
             live_parts.facts_of(settings, contracts, [each.root for each in engine.symbols])
             | {"source": "--replay", "files": [str(path) for path in wanted.replay]},
-            wanted,
+            _run(wanted, pulse, is_replay=True, is_patient=math.isinf(wanted.speed)),
         )
 
 
 def _live(
-    settings: Settings, contracts: ContractMap, roots: list[str], wanted: _Wanted
+    settings: Settings, contracts: ContractMap, roots: list[str], wanted: _Wanted, pulse: Pulse
 ) -> dict[str, Any]:
     from adapters.sqlite_journal import SqliteJournal
-    from ibs_core.cli import live_parts, live_source
+    from ibs_core.cli import live_parts, live_run, live_source
     from ibs_core.snapshot import unpack
 
     if not roots:
@@ -239,9 +261,11 @@ def _live(
     universe = live_parts.universe_of(settings, contracts)
     engine = live_parts.engine_of(settings, contracts, roots, {}, universe)
     live_parts.refuse_unserved(engine, contracts)
-    live_parts.refuse_generated_models(engine, settings, armed=False)
+    live_parts.refuse_generated_models(engine, settings, armed=wanted.destination.is_live)
     facts = live_parts.facts_of(settings, contracts, [each.root for each in engine.symbols])
     facts |= {"source": "live data"}
+    live_source.refuse_days(engine, asks=wanted.gateway is None)
+    _check(settings, contracts, roots, wanted, pulse)
     with ExitStack() as stack:
         journal = stack.enter_context(SqliteJournal(wanted.file)) if wanted.file.exists() else None
         kept = journal.latest_snapshot() if journal else None
@@ -264,98 +288,17 @@ def _live(
         )
         journal = journal or stack.enter_context(SqliteJournal(wanted.file))
         fresh = live_parts.engine_of(settings, contracts, roots, source.seams, universe)
-        return _trade(fresh, source, journal, settings, facts, wanted)
+        run = _run(wanted, pulse, is_replay=False, is_patient=False)
+        return live_run.trade(fresh, source, journal, settings, contracts, facts, run)
 
 
-def _trade(
-    engine: Engine,
-    source: Source,
-    journal: SqliteJournal,
-    settings: Settings,
-    facts: dict[str, Any],
-    wanted: _Wanted,
-) -> dict[str, Any]:
-    """Carry all symbols until something ends it, and tell what came of it."""
-    from adapters.paper_sink import PaperSink
-    from ibs_core.cli import live_parts
-    from ibs_core.live import Limits, Worker
+def _run(wanted: _Wanted, pulse: Pulse, *, is_replay: bool, is_patient: bool) -> Run:
+    from ibs_core.cli.live_run import Run
 
-    live_parts.refuse_other_rule(journal, facts)
-    orders, waits = wanted.file.with_suffix(".orders.jsonl"), settings.live
-    # A journal that is resumed may not hold the rolls of later files.
-    given = [(root, int(ns)) for root, seams in source.seams.items() for ns in seams]
-    worker = Worker(
-        engine,
-        feed=source.feed,
-        history=source.history,
-        journal=journal,
-        sink=PaperSink(orders, journal, source.clock, strategy="ibs"),
-        clock=source.clock,
-        limits=Limits(
-            waits.grace, waits.late, waits.stale, waits.entry_life, by_clock=source.by_clock
-        ),
-        tell=wanted.tell,
-        rolls=lambda now_ns: [*given, *source.rolls(now_ns)],
+    return Run(
+        file=wanted.file,
+        destination=wanted.destination,
+        is_replay=is_replay,
+        is_patient=is_patient,
+        pulse=pulse,
     )
-    try:
-        span = {"first_ns": source.first_ns, "start_ns": source.start_ns}
-        how = _carry(worker, engine, source, facts | span)
-    finally:
-        source.feed.stop()
-    telemetry = source.feed.telemetry()
-    return {
-        "how": how,
-        "fatal": how not in ("stopped", "ended", "replayed to the end"),
-        "until": _stamp(worker.until_ns),
-        "counts": worker.counts,
-        "late_minutes": worker.counts["late"],
-        "reconnects": telemetry["reconnects"],
-        "feed": telemetry,
-        "journal": str(wanted.file),
-        "orders": str(orders),
-        "parity": f"ibs parity --journal {wanted.file}",
-        **live_parts.summary_of(journal, engine, settings),
-    }
-
-
-def _carry(worker: Worker, engine: Engine, source: Source, facts: dict[str, Any]) -> str:
-    """Run a worker until it is done, ended or told to stop."""
-    end_ns, status = source.end_ns, Status(engine, worker)
-    with _stop_signals() as stopped:
-        worker.start(facts, first_ns=source.first_ns, start_ns=source.start_ns)
-        gc.collect()
-        gc.freeze()  # what a start leaves stays for good; looking through it would cost milliseconds
-
-        def ends() -> bool:
-            status.show()
-            return bool(stopped) or (end_ns is not None and worker.until_ns >= end_ns)
-
-        how = worker.run(ends)
-        status.clear()
-        how = "replayed to the end" if how == "stopped" and not stopped else how
-        worker.finish(how)
-    return how
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Turn SIGINT and SIGTERM into a list that is no longer empty; the second ends it at once."""
-    seen: list[int] = []
-
-    def heed(number: int, _frame: object) -> None:
-        if seen:
-            raise KeyboardInterrupt
-        seen.append(number)
-
-    kept = {number: signal.signal(number, heed) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield seen
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
-
-
-def _stamp(ns: int) -> str:
-    from ibs_core.market_data.runs import stamp
-
-    return stamp(ns)

@@ -12,6 +12,7 @@ from ibs_core.errors import ConfigError, IbsError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from adapters.onnx_scorer import Choice
     from ibs_core.bundle import Bundle, Card
     from ibs_core.config import Settings
     from ibs_core.contracts import ContractMap
@@ -24,7 +25,9 @@ MODELS = Path("models")
 """Where the versions of each symbol stand, one promoted."""
 
 
-def models_for(settings: Settings, contracts: ContractMap) -> Callable[[str], Model] | None:
+def models_for(
+    settings: Settings, contracts: ContractMap, scorer: Choice = "auto"
+) -> Callable[[str], Model] | None:
     """Return what opens the model of a root; None where the mode is off.
 
     Parameters
@@ -33,6 +36,8 @@ def models_for(settings: Settings, contracts: ContractMap) -> Callable[[str], Mo
         ``model.bundle`` names a bundle folder, in which ``{symbol}`` stands for the root; default: the
         promoted version.
     contracts : ContractMap
+    scorer : {"auto", "compiled", "onnxruntime"}
+        What scores; the scores are the same bits.
 
     Returns
     -------
@@ -41,7 +46,7 @@ def models_for(settings: Settings, contracts: ContractMap) -> Callable[[str], Mo
     """
     if settings.model.mode == "off":
         return None
-    return cache(lambda root: _open(root, settings, contracts))
+    return cache(lambda root: _open(root, settings, contracts, scorer))
 
 
 def explainer_of(root: str, settings: Settings) -> Explainer:
@@ -62,8 +67,8 @@ def explainer_of(root: str, settings: Settings) -> Explainer:
     return Explainer(load_bundle(folder_of_model(root, settings)).model)
 
 
-def _open(root: str, settings: Settings, contracts: ContractMap) -> Model:
-    from adapters.onnx_scorer import open_scorer, verify
+def _open(root: str, settings: Settings, contracts: ContractMap, choice: Choice) -> Model:
+    from adapters.onnx_scorer import choose_scorer, verify
     from ibs_core.bundle import load_bundle
     from ibs_core.universe import Model
 
@@ -74,8 +79,9 @@ def _open(root: str, settings: Settings, contracts: ContractMap) -> Model:
         raise faults[0]
     _refuse_other_rule(root, bundle, settings)
     seen = (card.window.first_decision, card.window.last_label_end)
-    notes = tuple(_notes(card, settings, contracts))
-    return Model(card.version, card.features, card.threshold, open_scorer(bundle), seen, notes)
+    scorer, why = choose_scorer(bundle, choice)
+    notes = tuple(_notes(card, settings, contracts, why))
+    return Model(card.version, card.features, card.threshold, scorer, seen, notes)
 
 
 def folder_of_model(root: str, settings: Settings) -> Path:
@@ -131,8 +137,11 @@ def _refuse_other_rule(root: str, bundle: Bundle, settings: Settings) -> None:
         )
 
 
-def _notes(card: Card, settings: Settings, contracts: ContractMap) -> Iterator[str]:
-    """Tell where the candidates that the model was trained on differ from those that it will score."""
+def _notes(card: Card, settings: Settings, contracts: ContractMap, why: str) -> Iterator[str]:
+    """Tell where the candidates that the model was trained on differ from those that it will score.
+
+    Also why it is not scored compiled, if it is not.
+    """
     model = f"model of {card.symbol}, version {card.version},"
     present = settings.strategy_of(card.symbol).model_dump(mode="json", by_alias=True)
     if not card.strategy:
@@ -141,6 +150,8 @@ def _notes(card: Card, settings: Settings, contracts: ContractMap) -> Iterator[s
         yield f"{model} was trained on candidates of another rule: {'; '.join(changes)}"
     if card.contract_map_digest != contracts.digest:
         yield f"{model} was trained with another contract map"
+    if why:
+        yield f"{model} is scored by onnxruntime, which takes several times as long: {why}"
 
 
 def _changes(then: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:

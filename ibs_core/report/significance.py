@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibs_core.errors import ConfigError, DataError
-from ibs_core.report.metrics import N_SESSIONS_MIN
 
 __all__ = [
     "N_SESSIONS_MIN",
@@ -31,6 +30,9 @@ __all__ = [
     "moments",
     "probabilistic_sharpe",
 ]
+
+N_SESSIONS_MIN: Final = 20
+"""Below this many sessions nothing is annualised and no Sharpe ratio is told."""
 
 _EULER_MASCHERONI: Final = 0.577215664901532860606512090082402431
 _NORMAL: Final = NormalDist()
@@ -139,7 +141,7 @@ def minimum_track_record(of: Moments, benchmark: float, *, confidence: float) ->
     -------
     float or None
         Periods, not rounded: with as many the probabilistic Sharpe ratio equals the confidence ([1],
-        equation 13). None where no record is long enough: the Sharpe ratio is not above the benchmark; and
+        equation 13). None where no record is long enough: the Sharpe ratio is above the benchmark by nothing; and
         where it has no error.
 
     Raises
@@ -152,7 +154,8 @@ def minimum_track_record(of: Moments, benchmark: float, *, confidence: float) ->
     spread = _spread(of)
     if spread is None or not of.sharpe > benchmark:
         return None
-    return 1 + (spread * _NORMAL.inv_cdf(confidence) / (of.sharpe - benchmark)) ** 2
+    root = spread * _NORMAL.inv_cdf(confidence) / (of.sharpe - benchmark)
+    return 1 + root * root if math.isfinite(root * root) else None
 
 
 def expected_maximum_sharpe(n_trials: int, variance: float) -> float:

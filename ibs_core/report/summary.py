@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ibs_core.report.definitions import METRICS, format_value
+from ibs_core.report.definitions import BY_KEY, format_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +24,6 @@ COLUMNS: Final = {
     "max_drawdown_usd": "Max DD",
     "cost_share": "Costs",
 }
-_BY_KEY: Final = {metric.key: metric for metric in METRICS}
 
 
 def summary_tables(stats: Mapping[str, Any]) -> list[Table]:
@@ -51,7 +50,7 @@ def summary_tables(stats: Mapping[str, Any]) -> list[Table]:
 def _symbols(stats: Mapping[str, Any]) -> Table:
     blocks = [*stats["by_symbol"].items(), ("Total", stats["total"])]
     rows = [
-        [symbol, *(format_value(block[key], _BY_KEY[key].unit) for key in COLUMNS)]
+        [symbol, *(format_value(block[key], BY_KEY[key].unit) for key in COLUMNS)]
         for symbol, block in blocks
     ]
     return _table("Symbols", ["Symbol", *COLUMNS.values()], rows, total=True)

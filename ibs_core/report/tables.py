@@ -7,13 +7,13 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
 from ibs_core.report.charts import sparkline
-from ibs_core.report.definitions import GROUPS, METRICS, format_value
+from ibs_core.report.definitions import BY_KEY, GROUPS, format_value, statistics_of
 from ibs_core.report.run import TOTAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ibs_core.report.definitions import Metric
+    from ibs_core.report.definitions import Metric, Statistic
 
 __all__ = [
     "blocked_table",
@@ -52,14 +52,13 @@ SYMBOL_COLUMNS: Final = (
 )
 WINDOW_COLUMNS: Final = SYMBOL_COLUMNS[:-1]
 _SIGNED: Final = frozenset({"net_usd", "return_on_capital", "cagr", "expectancy_usd", "open_usd"})
-_BY_KEY: Final = {metric.key: metric for metric in METRICS}
 Row = dict[str, Any]
 
 
 def headline(total: Mapping[str, Any]) -> str:
     """Show the statistics that are read first, each with its definition on hover or focus."""
     stats = (
-        f"<div class='stat'><dt>{_term(_BY_KEY[key])}</dt>"
+        f"<div class='stat'><dt>{_term(BY_KEY[key])}</dt>"
         f"<dd{_sign(total[key]) if key in _SIGNED else ''}>{_shown(total, key)}</dd></div>"
         for key in HEADLINE
     )
@@ -72,10 +71,10 @@ def definitions_table(total: Mapping[str, Any]) -> str:
     for group, title in GROUPS.items():
         rows.append(f"<tr class='group'><th colspan='3'>{title}</th></tr>")
         rows.extend(
-            f"<tr><th scope='row'>{escape(metric.label)}</th><td>{_shown(total, metric.key)}</td>"
-            f"<td class='text'>{escape(metric.definition)}</td></tr>"
-            for metric in METRICS
-            if metric.group == group
+            f"<tr><th scope='row'>{escape(each.metric.label)}</th><td>{escape(each.text)}</td>"
+            f"<td class='text'>{escape(each.metric.definition)}<small>{_note(each)}</small></td></tr>"
+            for each in statistics_of(total)
+            if each.metric.group == group
         )
     head = "<th>Statistic</th><th>Portfolio</th><th class='text'>Definition</th>"
     return f"<table class='definitions'><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
@@ -192,7 +191,7 @@ def _table(head: Iterable[str], rows: Sequence[Sequence[str]], last: str = "") -
 def _titles(keys: Iterable[str]) -> list[str]:
     # A box of our own would be cut off by the table's scrolling frame.
     return [
-        f"<span class='term' title='{escape(_BY_KEY[key].definition)}'>{_BY_KEY[key].label}</span>"
+        f"<span class='term' title='{escape(BY_KEY[key].definition)}'>{BY_KEY[key].label}</span>"
         for key in keys
     ]
 
@@ -204,8 +203,13 @@ def _term(metric: Metric) -> str:
     )
 
 
+def _note(of: Statistic) -> str:
+    parts = [of.metric.source, f"Undefined here: {of.note}" if of.note else ""]
+    return escape("".join(f" {part}." for part in parts if part))
+
+
 def _shown(block: Mapping[str, Any], key: str) -> str:
-    return escape(format_value(block[key], _BY_KEY[key].unit))
+    return escape(format_value(block[key], BY_KEY[key].unit))
 
 
 def _cell(block: Mapping[str, Any], key: str) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 
 from ibs_core.bundle import Golden
 from ibs_core.errors import ConfigError, DataError, EnvironmentFault
-from ibs_core.explain import read_trees
+from ibs_core.trees import read_trees
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
