@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet install --constraint requirements.lock
 
-.PHONY: demo demo-backtest demo-model demo-live test check bench soak lock calendar format clean help
+.PHONY: demo demo-backtest demo-model demo-live demo-orders test check bench soak lock calendar format clean help
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 16
@@ -30,7 +30,7 @@ $(BIN)/python:
 
 FEATURES := bar_rsi2,bar_rsi5,bar_atr_z,bar_vol_z,bar_mom3_z,bar_bb_pctb,bar_eff_ratio,bar_ema_spread,day_ret1_pct,day_rsi5,day_bb_pctb,day_adx14,day_eff_ratio,day_ibs
 
-demo: demo-backtest demo-model demo-live ## generated data: a back-test and its report, a veto model, a live replay
+demo: demo-backtest demo-model demo-live demo-orders ## generated data: a back-test, a veto model, a live replay, orders at a stand-in
 	@echo
 	@echo "Look next:"
 	@echo "  the report      $$(ls -td demo/runs/*/ | head -1)report.html"
@@ -39,13 +39,13 @@ demo: demo-backtest demo-model demo-live ## generated data: a back-test and its 
 	@echo "  the manual      README.md and docs/"
 
 demo-backtest: .venv/base.stamp ## its first part
-	@echo "1/3  a back-test: ibs data sample demo/bars; ibs backtest --parquet demo/bars"
+	@echo "1/4  a back-test: ibs data sample demo/bars; ibs backtest --parquet demo/bars"
 	@$(BIN)/ibs data sample demo/bars --start 2022-01-03 --end 2024-12-31
 	@$(BIN)/ibs backtest --parquet demo/bars --out demo/runs
 
 demo-model: .venv/train.stamp ## its second part, after the first
 	@echo
-	@echo "2/3  a veto for ES and CL: ibs model dataset, train, promote; off, shadow and veto beside each other"
+	@echo "2/4  a veto for ES and CL: ibs model dataset, train, promote; off, shadow and veto beside each other"
 	@rm -rf demo/models
 	@cd demo && ../$(BIN)/ibs model dataset --parquet bars --symbols ES,CL --features $(FEATURES) --out candidates.parquet
 	@cd demo && ../$(BIN)/ibs model train --dataset candidates.parquet --groups 3 --test-groups 1 --trials 3 --trees 50 --keep 6,12 --no-walk-forward
@@ -56,10 +56,24 @@ demo-model: .venv/train.stamp ## its second part, after the first
 
 demo-live: .venv/live.stamp ## its third part, after the first
 	@echo
-	@echo "3/3  December as if it were live, on paper: ibs run-live --replay demo/bars; then ibs parity"
+	@echo "3/4  December as if it were live, on paper: ibs run-live --replay demo/bars; then ibs parity"
 	@rm -f demo/live.*
 	@$(BIN)/ibs run-live --replay demo/bars --symbols ES,CL --start 2024-12-02 --speed max --journal demo/live.sqlite
 	@$(BIN)/ibs parity --journal demo/live.sqlite
+
+demo-orders: .venv/live.stamp ## its last part, after the first
+	@echo
+	@echo "4/4  orders leave: ibs demo-broker stands in for TradersPost; ibs run-live --armed --route demo"
+	@rm -f demo/orders.* demo/broker.txt
+	@$(BIN)/ibs demo-broker --replay --port 0 > demo/broker.txt & broker=$$!; trap 'kill -INT $$broker' EXIT; \
+	  until grep -q listening demo/broker.txt; do kill -0 $$broker || exit 1; sleep 0.1; done; \
+	  eval "$$(head -1 demo/broker.txt)"; \
+	  $(BIN)/ibs run-live --replay demo/bars --symbols ES,CL --start 2024-12-16 --speed max \
+	    --journal demo/orders.sqlite --armed --route demo || exit 1; \
+	  sleep 1; trap - EXIT; kill -INT $$broker; wait $$broker
+	@echo "the stand-in: $$(tail -1 demo/broker.txt)"
+	@$(BIN)/ibs position list --journal demo/orders.sqlite
+	@$(BIN)/ibs parity --journal demo/orders.sqlite
 
 test: .venv/dev.stamp ## all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -87,6 +87,7 @@ class Worker:
         self.dispatch = Dispatch(journal, sink, clock, publish)
         self.trading = JournalledEngine(engine, journal, self.dispatch, clock, publish)
         self._commands = OperatorCommands(self.trading, self.dispatch, journal, clock, publish)
+        self._roots = [each.root for each in engine.symbols]
         self._pending: list[Minute] = []
         self._newest: dict[str, int] = {}
         self._fatal = ""
@@ -156,7 +157,7 @@ class Worker:
             self._absent_ns = NEVER  # unknown
             self.trading.resume(kept)
         self._commands.take_up()
-        self.dispatch.take_up(each.root for each in self._engine.symbols)
+        self.dispatch.take_up(self._roots)
         self._commands.take()
         self._send_unsent()
         self._settle()
@@ -234,21 +235,24 @@ class Worker:
         """
         nothing = self.dispatch.look()
         book, undelivered = self._engine.book, self.dispatch.undelivered()
-        for i, symbol in enumerate(self._engine.symbols):
-            status, root = book[i]["status"], symbol.root
+        for i, root in enumerate(self._roots):
+            status = book[i]["status"]
             if status != FLAT and root in nothing:
                 self.trading.tell(CANCEL, root, 0)
             elif status == LEAVING and book[i]["leave_ns"] == NEVER and root not in undelivered:
                 self.trading.tell(LEFT_LATE, root, self._clock.now_ns())
-        self.trading.block("unresolved", off=not self.dispatch.unresolved())
+        # An exit at a roll has left the book before its order leaves.
+        flat = book["status"] == FLAT
+        gone = [root for i, root in enumerate(self._roots) if flat[i] and root in undelivered]
+        self.trading.block("unresolved", off=not (gone or self.dispatch.unresolved()))
 
     def _defer(self) -> None:
         """Let no minute fill an exit of which nobody has heard that it arrived."""
         book, undelivered = self._engine.book, self.dispatch.undelivered()
-        for i, symbol in enumerate(self._engine.symbols):
+        for i, root in enumerate(self._roots):
             waits = book[i]["status"] == LEAVING and book[i]["leave_ns"] < NEVER
-            if waits and symbol.root in undelivered:
-                self.trading.tell(LEFT_LATE, symbol.root, NEVER)
+            if waits and root in undelivered:
+                self.trading.tell(LEFT_LATE, root, NEVER)
 
     def _take(self, minute: Minute) -> None:
         """Keep a minute until its end, unless it cannot be used any more."""

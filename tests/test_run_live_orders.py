@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from live_worlds import RULE, make_world, orders_in
 
 from adapters.demo_broker import DemoBroker, Fault, MarketClock
+from adapters.sqlite_journal import SqliteJournal
 from ibs_core.cli.main import cli
 from ibs_core.errors import IbsError
 
@@ -78,6 +79,23 @@ def states(journal):
     return {each.order.order_id: each.state for each in orders_in(journal)}
 
 
+def closed_once(journal, broker):
+    """F30, R3: a close is one message, an exit, and nothing else sells."""
+    sent = [json.loads(each.body) for each in broker.requests]
+    exits = [each["extras"]["cid"] for each in sent if each["action"] == "exit"]
+    assert sorted(exits) == sorted(each for each in states(journal) if each.endswith("-exit"))
+    assert {each["action"] for each in sent} == {"buy", "exit"}
+    assert not any("quantity" in each for each in sent if each["action"] == "exit")
+
+
+def left_at_once(journal):
+    """R10: an order leaves at the decision, in the market's time."""
+    with SqliteJournal(journal, read_only=True) as kept:
+        for each in kept.orders():
+            (attempt,) = kept.attempts(each.order.order_id)
+            assert 0 <= attempt.started_ns - each.order.decided_ns < 60 * 10**9
+
+
 def agrees(facts, journal, broker):
     """What is held at the receiver is what the book says, and each order was taken once."""
     at_broker = {ticker: n for ticker, n in broker.positions().items() if n}
@@ -97,6 +115,8 @@ def test_orders_of_a_replay_arrive_and_positions_agree_with_the_journal(
     with receiving() as broker:
         facts = trade(world, journal, broker, environment)
         agrees(facts, journal, broker)
+    closed_once(journal, broker)
+    left_at_once(journal)
     assert set(states(journal).values()) == {"ACKED"}
     assert len(facts["trades"]) > 10
     assert facts["route"] == "demo"
@@ -125,7 +145,7 @@ def test_after_a_fault_of_delivery_the_book_is_what_is_held(world, tmp_path, env
     with receiving(fault) as broker:
         facts = trade(world, journal, broker, environment)
         assert broker.fired
-        agrees(facts, journal, broker)
+        agrees(facts, journal, broker)  # R4: an entry among them was not sent again
         assert not any(n < 0 for n in broker.positions().values())
 
 

@@ -83,6 +83,17 @@ class Pulse:
         checked_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self._details["preflight"] = details_of(results, checked_at)
 
+    def say(self, kind: str, text: str) -> None:
+        """Publish a notice.
+
+        Parameters
+        ----------
+        kind : {"start", "stop"}
+        text : str
+        """
+        where = "on paper" if not self._facts["armed"] else f"orders to route {self._facts['route']}"
+        self.board.publish(Notice(kind, f"{text}, {where}", time.time_ns(), facts=self._facts))
+
     def fail(self, message: str) -> None:
         """Tell why the run ends.
 

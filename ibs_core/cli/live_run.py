@@ -140,6 +140,7 @@ def _carry(
         pulse.enter("starting", "warm-up", worker)
         worker.start(facts, first_ns=source.first_ns, start_ns=source.start_ns)
         pulse.enter("running", "trading")
+        pulse.say("start", f"trading {', '.join(each.root for each in engine.symbols)}")
         gc.collect()
         gc.freeze()  # what a start leaves stays for good; looking through it would cost milliseconds
 
@@ -152,6 +153,7 @@ def _carry(
         how = "replayed to the end" if how == "stopped" and not stopped else how
         pulse.enter("stopping", how)
         worker.finish(how)
+        pulse.say("stop", how)
     return how
 
 

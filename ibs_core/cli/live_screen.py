@@ -22,7 +22,7 @@ _LOOK_S: Final = 1.0
 """How often the status line is written anew."""
 
 
-_QUIET: Final = frozenset(("moved", "refused"))
+_QUIET: Final = frozenset(("moved", "refused", "stop"))
 """Kinds of notices that a screen shows only when they are a warning."""
 
 
