@@ -338,6 +338,7 @@ def bars_frame(series: Series) -> pl.DataFrame:
         "start": _instants(bars["start_ns"]),
         "end": _instants(bars["end_ns"]),
         **{name: bars[name] for name in ("open", "high", "low", "close")},
+        "merged": np.ones(len(bars), np.int64),
     }
     return pl.DataFrame(columns, schema=BARS)
 

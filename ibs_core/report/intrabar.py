@@ -8,18 +8,14 @@ taken to stand at its worst from entry to exit, and all that are open together a
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ibs_core.report.run import TOTAL
+from ibs_core.report.run import LOWS, TOTAL
 from ibs_core.report.trade_facts import day_numbers
 
 __all__ = ["LOWS", "session_lows"]
-
-LOWS: Final = pl.Schema({"session_date": pl.Date, "symbol": pl.String, "low_usd": pl.Float64})
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

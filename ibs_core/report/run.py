@@ -14,6 +14,7 @@ __all__ = [
     "DECISIONS",
     "EQUITY",
     "EXIT_REASONS",
+    "LOWS",
     "META_KEYS",
     "TOTAL",
     "TRADES",
@@ -71,6 +72,8 @@ EQUITY: Final = pl.Schema(
     }
 )
 
+LOWS: Final = pl.Schema({"session_date": pl.Date(), "symbol": _TEXT, "low_usd": _NUMBER})
+
 BARS: Final = pl.Schema(
     {
         "start": _INSTANT,
@@ -79,6 +82,7 @@ BARS: Final = pl.Schema(
         "high": _NUMBER,
         "low": _NUMBER,
         "close": _NUMBER,
+        "merged": _COUNT,  # signal bars in one, > 1 where there are more than a chart draws
     }
 )
 
@@ -115,7 +119,9 @@ class Run:
     trades, decisions, equity : polars.DataFrame
         Of the schemas `TRADES`, `DECISIONS` and `EQUITY`.
     bars : dict of str to polars.DataFrame
-        Signal bars of each symbol, schema `BARS`, for the price chart; not stored.
+        What the price chart draws of each symbol, schema `BARS`; empty where it was not kept.
+    lows : polars.DataFrame
+        Lowest equity of each session, schema `LOWS`; empty where it was not kept.
     """
 
     meta: dict[str, Any]
@@ -125,11 +131,13 @@ class Run:
     decisions: pl.DataFrame
     equity: pl.DataFrame
     bars: dict[str, pl.DataFrame] = field(default_factory=dict)
+    lows: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=LOWS))
 
     def __post_init__(self) -> None:
         """Refuse a run whose parts break the contract; that is a mistake of our own."""
         missing = META_KEYS - self.meta.keys()
         assert not missing, f"run meta lacks {sorted(missing)}"
         frames = [(self.trades, TRADES), (self.decisions, DECISIONS), (self.equity, EQUITY)]
+        frames.append((self.lows, LOWS))
         for frame, schema in frames + [(bars, BARS) for bars in self.bars.values()]:
             assert frame.schema == schema, f"expected {schema}, found {frame.schema}"
