@@ -86,8 +86,9 @@ class PaperSink:
             raise
 
     def start(self) -> None:
-        """Tell a repair: the journal has a run."""
+        """Take up what the journal holds unsent; the journal has a run."""
         self._tell_repair()
+        self._held = [each for each in self._journal.unsent() if each.action != "entry"]
 
     def send(self, orders: Sequence[Order]) -> None:
         """Write orders that are not in the file yet, and mark all of them ACKED.
@@ -106,6 +107,8 @@ class PaperSink:
             See `payload_of`; or the journal does not let an order be ACKED.
         """
         self._tell_repair()
+        handed = {each.order_id for each in orders}
+        self._held = [each for each in self._held if each.order_id not in handed]
         if self._is_halted:
             self._held += orders
             return
@@ -121,7 +124,7 @@ class PaperSink:
             self._journal.order_state(order.order_id, "ACKED", self._clock.now_ns(), "on paper")
 
     def settled(self) -> list[tuple[Order, Move]]:
-        """Return nothing: what is on paper has arrived."""
+        """Return nothing: what is on paper has arrived, and what is kept back is told by `unsettled`."""
         return []
 
     def unsettled(self) -> list[tuple[Order, str]]:

@@ -158,13 +158,21 @@ class Worker:
             self.trading.resume(kept)
         self._commands.take_up()
         self.dispatch.take_up(self._roots)
+        self._settle()
         self._commands.take()
         self._send_unsent()
         self._settle()
+        self._say_unresolved()
         self._learn()
         self.trading.block("not_live")
         self._heard_ns = self._looked_ns = self._clock.now_ns()
         self._feed.start(self._engine.until_ns)
+
+    def _say_unresolved(self) -> None:
+        """Call a person at every start while an outcome is unknown: a call before it may have been lost."""
+        if unresolved := self.dispatch.unresolved():
+            text = f"orders to be resolved: {', '.join(unresolved)}; `ibs orders list --open`"
+            self._publish(Notice("page", text, self._clock.now_ns(), "page", "unresolved"))
 
     def _send_unsent(self) -> None:
         """Hand over what was written and not sent; entries that are too old come to nothing."""

@@ -222,7 +222,7 @@ class Tray:
         DataError
             The order is settled.
         """
-        delivery = self._find(order_id)
+        delivery = self._find(order_id) or self._parked.pop(order_id, None)
         if delivery is None:
             raise DataError(f"order {order_id!r}", expected="one that is not settled")
         self._rejoin(delivery)

@@ -160,6 +160,7 @@ def _package(
         decisions=outcome.decisions,
         equity=outcome.equity,
         bars=outcome.bars,
+        lows=outcome.lows,
     )
 
 

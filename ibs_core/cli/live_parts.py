@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from adapters.onnx_scorer import Choice
     from adapters.sqlite_journal import SqliteJournal
     from ibs_core.bars import Ints
     from ibs_core.config import Settings
@@ -34,13 +35,14 @@ __all__ = [
 ]
 
 
-def universe_of(settings: Settings, contracts: ContractMap) -> Universe:
+def universe_of(settings: Settings, contracts: ContractMap, scorer: Choice = "auto") -> Universe:
     """Make the symbols of settings, with their models.
 
     Parameters
     ----------
     settings : Settings
     contracts : ContractMap
+    scorer : {"auto", "compiled", "onnxruntime"}
 
     Returns
     -------
@@ -49,7 +51,7 @@ def universe_of(settings: Settings, contracts: ContractMap) -> Universe:
     from ibs_core.cli.veto_models import models_for
     from ibs_core.universe import Universe
 
-    models = models_for(settings, contracts)
+    models = models_for(settings, contracts, scorer)
     return Universe(settings, contracts, start=None, end=None, models=models)
 
 
@@ -208,6 +210,14 @@ def refuse_other_rule(journal: SqliteJournal, facts: Mapping[str, Any]) -> None:
             expected=f"to go on with {before.get('source')}",
             found=str(facts["source"]),
             remedy="give another --journal",
+        )
+    route = before.get("route", "paper")
+    if route != facts["route"]:  # exits of what was opened there would go elsewhere
+        raise ConfigError(
+            f"journal {journal.path}",
+            expected=f"to go on with orders to {route}",
+            found=f"orders to {facts['route']}",
+            remedy="give the same --route and --armed, or another --journal when no position is open",
         )
 
 

@@ -122,7 +122,7 @@ class Start:
         ordered = [each.root for each in self.parts[1].symbols]
         facts: dict[str, Any] = facts_of(self.settings, self.contracts, ordered)
         source = "--replay" if self.is_replay else "live data"
-        refuse_other_rule(journal, facts | {"source": source})
+        refuse_other_rule(journal, facts | {"source": source, "route": self.destination.name})
 
     @cached_property
     def past(self) -> HeldBars:

@@ -18,6 +18,7 @@ from ibs_core.errors import ConfigError, EnvironmentFault
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from adapters.onnx_scorer import Choice
     from ibs_core.cli.live_pulse import Pulse
     from ibs_core.cli.live_run import Run
     from ibs_core.cli.live_sink import Destination
@@ -58,6 +59,7 @@ class _Wanted:
     destination: Destination
     route: str | None
     armed: bool
+    scorer: Choice
     tell: Callable[[str], None]
 
 
@@ -103,6 +105,7 @@ class _Wanted:
 @click.option(
     "--log", type=click.Choice(["json", "human"]), help="Also log what happens, on standard error."
 )
+@options.scorer
 @options.as_json
 @options.quiet
 def run_live(
@@ -121,6 +124,7 @@ def run_live(
     route: str | None,
     armed: bool,
     log: str | None,
+    scorer: Choice,
     json_: bool,
     quiet: bool,
 ) -> None:
@@ -162,6 +166,7 @@ def run_live(
         destination=destination_of(settings, route, armed=armed, is_replay=bool(replay)),
         route=route,
         armed=armed,
+        scorer=scorer,
         tell=(lambda _: None) if silent else say,
     )
     options.folder_of(wanted.file.parent, "--journal")
@@ -223,7 +228,7 @@ def _replay(
 
     first, _ = options.span_of(wanted.start, None)
     roots = roots or list(open_bars(wanted.replay, contracts).roots)
-    universe = live_parts.universe_of(settings, contracts)
+    universe = live_parts.universe_of(settings, contracts, wanted.scorer)
     reads = live_parts.engine_of(settings, contracts, roots, {}, universe)
     live_parts.refuse_unserved(reads, contracts)
     _check(settings, contracts, roots, wanted, pulse)
@@ -242,7 +247,8 @@ def _replay(
             settings,
             contracts,
             live_parts.facts_of(settings, contracts, [each.root for each in engine.symbols])
-            | {"source": "--replay", "files": [str(path) for path in wanted.replay]},
+            | {"source": "--replay", "route": wanted.destination.name}
+            | {"files": [str(path) for path in wanted.replay]},
             _run(wanted, pulse, is_replay=True, is_patient=math.isinf(wanted.speed)),
         )
 
@@ -259,12 +265,12 @@ def _live(
             "symbols", expected="roots to trade", found="none", remedy="give --symbols ES,NQ"
         )
     live_source.key_of_environment()
-    universe = live_parts.universe_of(settings, contracts)
+    universe = live_parts.universe_of(settings, contracts, wanted.scorer)
     engine = live_parts.engine_of(settings, contracts, roots, {}, universe)
     live_parts.refuse_unserved(engine, contracts)
     live_parts.refuse_generated_models(engine, settings, armed=wanted.destination.is_live)
     facts = live_parts.facts_of(settings, contracts, [each.root for each in engine.symbols])
-    facts |= {"source": "live data"}
+    facts |= {"source": "live data", "route": wanted.destination.name}
     live_source.refuse_days(engine, asks=wanted.gateway is None)
     _check(settings, contracts, roots, wanted, pulse)
     with ExitStack() as stack:
