@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet install --constraint requirements.lock
 
-.PHONY: demo demo-backtest demo-model demo-live demo-orders test check bench soak lock calendar format clean help
+.PHONY: demo demo-backtest demo-model demo-live demo-orders test check evidence bench soak lock calendar format clean help
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 16
@@ -83,6 +83,9 @@ check: .venv/dev.stamp ## lint, types, architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+evidence: .venv/dev.stamp ## rebuild docs/evidence.md; its part on minute bars where they are
+	$(BIN)/python docs/build_evidence.py
 
 bench: .venv/dev.stamp ## speed and memory, as ratios against the same run
 	$(BIN)/python -m pytest bench -p benchmark --benchmark-only -q -s

@@ -9,6 +9,7 @@ import numpy as np
 from ibs_core import positions
 from ibs_core.bars import MINUTE_NS
 from ibs_core.market_data.runs import stamp
+from ibs_core.orders import executed_contract
 
 if TYPE_CHECKING:
     from ibs_core.bars import Record
@@ -31,7 +32,7 @@ def symbols_of(engine: Engine) -> dict[str, dict[str, Any]]:
     -------
     dict of str to dict
         By root: ``last_minute`` and ``last_bar`` (UTC, their ends; null before the first), ``position`` (flat,
-        entering, open, leaving), ``instrument``, ``quantity``, ``entry_price``, ``open_usd`` after the costs of
+        entering, open, leaving), ``instrument`` that is executed, ``quantity``, ``entry_price``, ``open_usd`` after the costs of
         both sides, ``realised_usd`` of the session, ``features`` (``ready``, ``required``, ``missing``).
     """
     return {
@@ -45,13 +46,13 @@ def _symbol(engine: Engine, lane: Lane, position: Record) -> dict[str, Any]:
     status = int(position["status"])
     is_held = status in (positions.OPEN, positions.LEAVING)
     minute_ns = lane.stream.minute_ns
+    contract_id = int(position["trade"]["contract"])
+    seen = engine.contract(symbol.root, contract_id) if is_held else engine.instrument(symbol.root)
     return {
         "last_minute": stamp(minute_ns + MINUTE_NS) if minute_ns > 0 else None,
         "last_bar": stamp(int(bars["end_ns"][-1])) if len(bars) else None,
         "position": _STATUS[status],
-        "instrument": engine.contract(symbol.root, int(position["trade"]["contract"]))
-        if is_held
-        else engine.instrument(symbol.root),
+        "instrument": executed_contract(symbol, seen) if seen else "",
         "quantity": symbol.quantity if is_held else 0,
         "entry_price": float(position["trade"]["entry_price"]) if is_held else None,
         "open_usd": round(float(positions.open_usd(symbol.params[0], position)), 2),

@@ -241,25 +241,24 @@ class Worker:
         An entry that came to nothing leaves the book; an exit leaves it no sooner than it was delivered; while
         an outcome is unknown nothing is entered.
         """
-        nothing = self.dispatch.look()
-        book, undelivered = self._engine.book, self.dispatch.undelivered()
-        for i, root in enumerate(self._roots):
-            status = book[i]["status"]
-            if status != FLAT and root in nothing:
+        nothing, book = self.dispatch.look(), self._engine.book
+        undelivered = self.dispatch.undelivered()
+        for i in np.flatnonzero(book["status"]):
+            root, waits = self._roots[i], book[i]["leave_ns"] == NEVER
+            if root in nothing:
                 self.trading.tell(CANCEL, root, 0)
-            elif status == LEAVING and book[i]["leave_ns"] == NEVER and root not in undelivered:
+            elif waits and book[i]["status"] == LEAVING and root not in undelivered:
                 self.trading.tell(LEFT_LATE, root, self._clock.now_ns())
         # An exit at a roll has left the book before its order leaves.
-        flat = book["status"] == FLAT
-        gone = [root for i, root in enumerate(self._roots) if flat[i] and root in undelivered]
+        gone = [root for root in undelivered if book[self._roots.index(root)]["status"] == FLAT]
         self.trading.block("unresolved", off=not (gone or self.dispatch.unresolved()))
 
     def _defer(self) -> None:
         """Let no minute fill an exit of which nobody has heard that it arrived."""
-        book, undelivered = self._engine.book, self.dispatch.undelivered()
-        for i, root in enumerate(self._roots):
-            waits = book[i]["status"] == LEAVING and book[i]["leave_ns"] < NEVER
-            if waits and root in undelivered:
+        book = self._engine.book
+        for root in self.dispatch.undelivered():
+            position = book[self._roots.index(root)]
+            if position["status"] == LEAVING and position["leave_ns"] < NEVER:
                 self.trading.tell(LEFT_LATE, root, NEVER)
 
     def _take(self, minute: Minute) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 
 import pytest
@@ -21,6 +22,7 @@ from live_worlds import (
 from adapters.sqlite_journal import SqliteJournal, post_command
 from ibs_core.bars import EXIT_REASONS, MINUTE_NS, NEVER
 from ibs_core.errors import ConfigError
+from ibs_core.market_data.runs import stamp
 from ibs_core.portfolio import CANCEL, FLATTEN, LEFT_LATE
 from ibs_core.ports import MinuteEnd, Move
 
@@ -367,3 +369,31 @@ def test_a_command_that_no_version_knows_is_settled_and_said(week, name):
     with SqliteJournal(week.journal(name), read_only=True) as journal:
         said = journal.last_event("command")["said"]
     assert "does not know" in said
+
+
+def test_the_health_of_a_worker_is_that_of_its_engine(week, calm, name):
+    held = next(each.order for each in orders_in(calm) if each.order.action == "exit")
+    worker = carry(
+        week,
+        scripted(week, week.events),
+        name=name,
+        until_ns=held.decided_ns - 20 * MINUTE_NS,
+        kill=True,
+    )
+    told = worker.health()
+    assert json.loads(json.dumps(told)) == told
+    assert told["until"] == stamp(worker.until_ns)
+    assert told["gate"] == "open"
+    assert told["blocked"] == told["unresolved"] == []
+    assert set(told["symbols"]) == set(week.roots)
+    own = told["symbols"][held.symbol]
+    assert (own["position"], own["instrument"]) == ("open", held.instrument)
+    _, trades, _ = read(calm)
+    (trade,) = trades[
+        (trades["exit_ns"] > held.decided_ns - 1)
+        & (trades["entry_ns"] < held.decided_ns)
+        & (trades["symbol"] == week.roots.index(held.symbol))
+    ][:1]
+    assert own["entry_price"] == trade["entry_price"]
+    assert own["last_bar"] <= own["last_minute"] <= told["until"]
+    assert own["features"] == {"ready": True, "required": ["bar_rsi2"], "missing": []}

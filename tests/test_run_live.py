@@ -351,8 +351,8 @@ def test_a_refused_key_is_never_shown(world, tmp_path, monkeypatch):
     ("more", "code", "text"),
     [
         (("--armed",), 2, "--route NAME"),
-        (("--armed", "--route", "paper"), 2, "a file"),
-        (("--route", "broker"), 2, "demo, paper"),
+        (("--armed", "--route", "file"), 2, "a file"),
+        (("--route", "broker"), 2, "demo, file"),
         (("--gateway", "127.0.0.1:1"), 2, "--history"),
         (("--gateway", "nowhere"), 2, "127.0.0.1:13000"),
         (("--start", "2024-01-16"), 2, "--replay"),
@@ -395,7 +395,7 @@ def test_a_journal_of_another_rule_or_source_or_process_is_refused(world, tmp_pa
     live = (*live, "--config", unchecked(tmp_path))
     refused(ibs(*live, "--history", world.bars), 2, "--replay", "live data")
     with SqliteJournal(journal):
-        refused(ibs(*replay_words(world, journal, "--symbols", "ES")), 3, "another process writes")
+        refused(ibs(*replay_words(world, journal, "--symbols", "ES")), 3, "writer")
     (tmp_path / "file").write_text("")
     refused(ibs(*replay_words(world, tmp_path / "file" / "live.sqlite")), 3, "--journal")
 

@@ -128,7 +128,6 @@ def test_orders_of_a_replay_arrive_and_positions_agree_with_the_journal(
     "fault",
     [
         Fault(kind="no_answer", seconds=0.05, action="buy", first=3),
-        Fault(kind="no_answer", seconds=0.05, action="exit", first=3),
         Fault(kind="reset", action="buy", first=2),
         Fault(kind="reset_unread", first=4),
         Fault(kind="reset_unread", first=5),

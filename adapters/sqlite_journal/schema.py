@@ -71,18 +71,6 @@ CREATE TABLE attempts (              -- to deliver an order
 ) STRICT;
 CREATE INDEX attempts_by_order ON attempts (order_id);
 CREATE INDEX attempts_by_start ON attempts (started_ns);
-CREATE TABLE fills (
-    id INTEGER PRIMARY KEY,
-    order_id TEXT REFERENCES orders (order_id),  -- NULL: of no order of ours
-    instrument TEXT NOT NULL,
-    time_ns INTEGER NOT NULL,
-    quantity INTEGER NOT NULL,       -- bought > 0, sold < 0
-    price REAL NOT NULL,
-    source TEXT NOT NULL,
-    reference TEXT NOT NULL,         -- the source's own number
-    UNIQUE (source, reference)
-) STRICT;
-CREATE INDEX fills_by_order ON fills (order_id);
 CREATE TABLE events (
     id INTEGER PRIMARY KEY,
     run INTEGER NOT NULL REFERENCES runs,

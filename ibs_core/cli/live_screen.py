@@ -22,7 +22,7 @@ _LOOK_S: Final = 1.0
 """How often the status line is written anew."""
 
 
-_QUIET: Final = frozenset(("moved", "refused", "stop"))
+_QUIET: Final = frozenset(("moved", "refused"))
 """Kinds of notices that a screen shows only when they are a warning."""
 
 
@@ -45,6 +45,8 @@ class Screen:
         ----------
         notice : Notice
         """
+        if notice.kind == "stop":  # the command itself says how it ended
+            return
         if notice.kind not in _QUIET or notice.level != "info":
             self._tell(f"CALL: {notice.text}" if notice.level == "page" else notice.text)
 
@@ -118,6 +120,6 @@ def show_summary(facts: dict[str, Any]) -> None:
     for root, counts in facts["blocked"].items():
         told = ", ".join(f"{n} {reason}" for reason, n in counts.items())
         click.echo(f"entries of {root} not taken: {told}")
-    on = " on paper" if facts["route"] == "paper" else " sent to"
+    on = " on paper" if facts["route"] == "file" else " sent to"
     click.echo(f"journal: {facts['journal']}\norders{on}: {facts['orders']}")
     click.echo(f"next: {facts['parity']}")

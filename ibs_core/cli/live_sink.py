@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Destination", "destination_of", "locks_folder", "sink_of", "trading_of", "webhook_to"]
 
-_PAPER: Final = "paper"
+_FILE: Final = "file"
 _DEMO: Final = "demo"
 
 
@@ -39,7 +39,7 @@ class Destination:
     Attributes
     ----------
     name : str
-        Of the route; ``paper`` is a file beside the journal.
+        Of the route; ``file`` is a file beside the journal.
     route : Route or None
         None: the file.
     """
@@ -76,7 +76,7 @@ def destination_of(
     ConfigError
         No such route, nothing to arm, or real orders for a market that is past.
     """
-    route = None if name in (None, _PAPER) else _route(settings, str(name))
+    route = None if name in (None, _FILE) else _route(settings, str(name))
     if armed and route is None:
         raise ConfigError(
             "option --armed",
@@ -91,7 +91,7 @@ def destination_of(
             found="kind live",
             remedy="leave --replay out, or name another route",
         )
-    return Destination(str(name), route) if armed else Destination(_PAPER, None)
+    return Destination(str(name), route) if armed else Destination(_FILE, None)
 
 
 def _route(settings: Settings, name: str) -> Route:
@@ -101,7 +101,7 @@ def _route(settings: Settings, name: str) -> Route:
         return settings.routes[name]
     if name == _DEMO:
         return Route(kind="demo")
-    known = ", ".join((*settings.routes, _DEMO, _PAPER))
+    known = ", ".join((*settings.routes, _DEMO, _FILE))
     raise ConfigError(
         f"route {name!r}",
         expected=f"one of {known}",

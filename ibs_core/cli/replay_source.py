@@ -103,7 +103,13 @@ def read_recorded(
 
 @contextmanager
 def replayed(
-    recorded: Recorded, contracts: ContractMap, roots: Sequence[str], *, speed: float, bars: str
+    recorded: Recorded,
+    contracts: ContractMap,
+    roots: Sequence[str],
+    *,
+    speed: float,
+    bars: str,
+    now_ns: int,
 ) -> Iterator[Source]:
     """Serve files through a gateway on this machine, to the vendor's own client.
 
@@ -116,6 +122,8 @@ def replayed(
     speed : float
         Market seconds a second; infinite: as fast as it is read.
     bars : {"ohlcv-1m", "trades"}
+    now_ns : int, UTC ns
+        Market time at which it goes on, where it was taken up before; else it begins with the bars.
 
     Yields
     ------
@@ -124,16 +132,17 @@ def replayed(
     from adapters.databento_gateway import Gateway, tape_of_minutes
     from adapters.system_clock import TimedFeed
 
+    begins_ns = max(recorded.start_ns, now_ns)
     gateway = Gateway(
         tape_of_minutes(recorded.held),
         key=_REPLAY_KEY,
         pace=speed,
-        now_ns=recorded.start_ns,
+        now_ns=begins_ns,
         skips_closed=True,
         replay_window_ns=2**62,
     )
     with gateway:
-        timed = TimedFeed(None, recorded.start_ns)
+        timed = TimedFeed(None, begins_ns)
         clock: Clock = timed if gateway.clock.is_unbounded else _GatewayClock(gateway)
         timed.feed = feed_of(
             contracts,

@@ -199,7 +199,7 @@ def _check(
 
     def told(result: Result) -> None:
         is_calm = result.verdict in ("passed", "skipped") and result.name != "kill_switch"
-        if not (wanted.replay and is_calm):
+        if result.verdict != "failed" and not (wanted.replay and is_calm):
             wanted.tell(f"{result.name}: {result.verdict}, {result.found}")
 
     pulse.enter("starting", "preflight")
@@ -237,8 +237,14 @@ def _replay(
         recorded = replay_source.read_recorded(wanted.replay, contracts, reads.reads, first)
         engine = live_parts.engine_of(settings, contracts, roots, recorded.seams, universe)
         journal = journal or stack.enter_context(SqliteJournal(wanted.file))
+        newest = journal.entries(journal.last_seq() - 1)
         served = replay_source.replayed(
-            recorded, contracts, reads.reads, speed=wanted.speed, bars=wanted.bars
+            recorded,
+            contracts,
+            reads.reads,
+            speed=wanted.speed,
+            bars=wanted.bars,
+            now_ns=max((each.time_ns for each in newest), default=0),
         )
         return live_run.trade(
             engine,
