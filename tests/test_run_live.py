@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from contextlib import contextmanager
 from datetime import date
 
@@ -146,6 +148,20 @@ def test_without_options_a_line_an_order_and_a_summary_are_shown(world, tmp_path
     assert "next: ibs parity --journal" in out
     assert "\r" not in out  # a status line is for terminals
     assert ibs(*replay_words(world, tmp_path / "quiet.sqlite", "--quiet", *last)).stdout == ""
+
+
+def test_a_reader_that_goes_away_does_not_stop_it(world, tmp_path):
+    journal, whole = tmp_path / "live.sqlite", tmp_path / "whole.sqlite"
+    words = [str(each) for each in replay_words(world, journal, "--start", "2024-01-17")]
+    run = (sys.executable, "-c", "from ibs_core.cli.main import run; run()")
+    child = subprocess.Popen([*run, *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    child.stdout.readline()
+    child.stdout.close()
+    assert child.wait() == 1  # the summary had nobody to read it
+    facts = document(*replay_words(world, whole, "--start", "2024-01-17"))
+    with SqliteJournal(journal, read_only=True) as kept:
+        assert kept.runs()[-1].how == facts["how"] == "replayed to the end"
+        assert len(kept.orders()) == facts["counts"]["orders"]
 
 
 # ------------------------------------------------------------------ as if it were Databento

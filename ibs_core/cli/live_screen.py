@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -84,7 +85,8 @@ class Status:
             f"{stamp(self._worker.until_ns)}  {' '.join(held) or 'flat'}  "
             f"{counts['orders']} orders  {counts['trades']} trades  {counts['late']} late"
         )
-        click.echo(f"\r\033[K{line}", nl=False, err=True)
+        with suppress(OSError):
+            click.echo(f"\r\033[K{line}", nl=False, err=True)
 
     def clear(self) -> None:
         """Leave an empty line."""
@@ -93,15 +95,16 @@ class Status:
 
 
 def say(line: str) -> None:
-    """Print a line where the status line stands.
+    """Print a line where the status line stands; a reader that went away stops nothing.
 
     Parameters
     ----------
     line : str
     """
-    if sys.stderr.isatty():
-        click.echo("\r\033[K", nl=False, err=True)
-    click.echo(line)
+    with suppress(OSError):
+        if sys.stderr.isatty():
+            click.echo("\r\033[K", nl=False, err=True)
+        click.echo(line)
 
 
 def show_summary(facts: dict[str, Any]) -> None:
