@@ -331,17 +331,19 @@ def _choose(
 
 def _call(delivery: Delivery, view: View) -> tuple[Page | None, int]:
     """Call for an exit that is on its way for too long, whatever holds it; and tell when that would be."""
-    if delivery.is_entry or delivery.paged:
+    closing = delivery.closing()
+    known = delivery.paged - {"ambiguous"} if delivery.is_entry else delivery.paged
+    if known or (delivery.is_entry and not closing):
         return None, _NEVER
-    if any(each.outcome == "ACCEPTED" for each in delivery.attempts):
+    if any(each.outcome == "ACCEPTED" for each in closing):
         return None, _NEVER
-    if view.now_ns < delivery.taken_ns + _CALL_NS:
-        return None, delivery.taken_ns + _CALL_NS
+    since_ns = closing[0].started_ns if delivery.is_entry else delivery.taken_ns
+    if view.now_ns < since_ns + _CALL_NS:
+        return None, since_ns + _CALL_NS
     order = delivery.order
     why = "everything is halted" if view.gate == "halted" else "see `ibs orders show`"
-    text = (
-        f"{order.action} {order.order_id} of {order.instrument} is not delivered after 10 s: {why}"
-    )
+    what = "the exit in place of entry" if delivery.is_entry else order.action
+    text = f"{what} {order.order_id} of {order.instrument} is not delivered after 10 s: {why}"
     return Page(order.order_id, "undelivered", text), _NEVER
 
 

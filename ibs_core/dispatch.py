@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ibs_core.errors import IbsError
 from ibs_core.market_data.runs import stamp
-from ibs_core.notices import Notice
+from ibs_core.notices import Level, Notice
 from ibs_core.outbox import UNDELIVERED
 
 if TYPE_CHECKING:
@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 __all__ = ["Dispatch", "Gate"]
 
 Gate = Literal["open", "reduce_only", "halted"]
-_NOTHING: Final = UNDELIVERED | {"FLATTENED"}
 _TROUBLE: Final = frozenset(("AMBIGUOUS", "DEAD"))
+_CAUSES: Final = {
+    "AMBIGUOUS": "outcome unknown",
+    "DEAD": "order refused",
+    "EXPIRED": "entries expired",
+}
+"""States of an order that people are told of, and under which name."""
 
 
 class Dispatch:
@@ -40,6 +45,7 @@ class Dispatch:
         self.entered: dict[str, Order] = {}
         """By root, the last entry."""
         self._nothing: set[str] = set()
+        self._undone: set[str] = set()
         self._unsettled: Sequence[tuple[Order, str]] = ()
         self.gate: Gate = "open"
 
@@ -55,8 +61,7 @@ class Dispatch:
             last = self._journal.last_entry_order(root)
             if last is not None:
                 self.entered[root] = last[0]
-                if last[1] in _NOTHING:
-                    self._nothing.add(root)
+                self._ended(*last)
 
     def send(self, orders: Sequence[Order]) -> None:
         """Hand over orders that are in the journal.
@@ -71,6 +76,7 @@ class Dispatch:
             if order.action == "entry":
                 self.entered[order.symbol] = order
                 self._nothing.discard(order.symbol)
+                self._undone.discard(order.symbol)
             self._tell("order", _line(order), order)
 
     def done_by_hand(self, orders: Iterable[Order]) -> None:
@@ -86,23 +92,26 @@ class Dispatch:
             self._journal.order_state(order.order_id, "FLATTENED", now_ns, "closed by hand")
             self._tell("order", f"{_line(order)}, closed by hand", order)
 
-    def look(self) -> set[str]:
+    def look(self) -> tuple[set[str], set[str]]:
         """Take note of how orders have moved since the last look.
 
         Returns
         -------
-        set of str
-            Roots whose last entry was not delivered, or was undone.
+        nothing : set of str
+            Roots whose last entry was not delivered.
+        undone : set of str
+            Roots whose last entry had an unknown outcome, and was closed whatever it was.
         """
         for order, move in self._sink.settled():
             last = self.entered.get(order.symbol)
-            if last is not None and order.order_id == last.order_id and move.state in _NOTHING:
-                self._nothing.add(order.symbol)
+            if last is not None and order.order_id == last.order_id:
+                self._ended(order, move.state)
             text = f"{order.order_id} is {move.state}" + (f": {move.why}" if move.why else "")
             self._tell("moved", text, order, state=move.state, why=move.why)
         self._unsettled = self._sink.unsettled()
-        nothing, self._nothing = self._nothing, set()
-        return nothing
+        ended = self._nothing, self._undone
+        self._nothing, self._undone = set(), set()
+        return ended
 
     def undelivered(self) -> dict[str, Order]:
         """Return the exits of which nobody had heard at the last look that they arrived, by root.
@@ -112,6 +121,20 @@ class Dispatch:
         dict of str to Order
         """
         return {each.symbol: each for each, _ in self._unsettled if each.action == "exit"}
+
+    def closing(self, roots: Sequence[str]) -> list[tuple[Order, str]]:
+        """Return what closes positions of roots and has not arrived for sure, with its state.
+
+        Parameters
+        ----------
+        roots : sequence of str
+
+        Returns
+        -------
+        list of (Order, str)
+        """
+        unsettled = self._sink.unsettled()
+        return [each for each in unsettled if each[0].action != "entry" and each[0].symbol in roots]
 
     def unresolved(self) -> list[str]:
         """Return the orders whose outcome was unknown at the last look, and the exits that were refused.
@@ -168,6 +191,13 @@ class Dispatch:
         """Send what is due, then no more."""
         self._sink.close()
 
+    def _ended(self, entry: Order, state: str) -> None:
+        """Take note of an entry that ended otherwise than by being accepted."""
+        if state in UNDELIVERED:
+            self._nothing.add(entry.symbol)
+        elif state == "FLATTENED":
+            self._undone.add(entry.symbol)
+
     def _tell(self, kind: str, text: str, order: Order, **more: str) -> None:
         facts = {
             "order_id": order.order_id,
@@ -180,8 +210,10 @@ class Dispatch:
             "score": order.score,
             **more,
         }
-        level: Literal["info", "warning"] = "warning" if more.get("state") in _TROUBLE else "info"
-        self._publish(Notice(kind, text, self._clock.now_ns(), level, facts=facts))
+        state = more.get("state", "")
+        cause = _CAUSES.get(state, "") if order.action == "entry" or state != "EXPIRED" else ""
+        level: Level = "warning" if cause else "info"
+        self._publish(Notice(kind, text, self._clock.now_ns(), level, cause, facts))
 
 
 def _line(order: Order) -> str:

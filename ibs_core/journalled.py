@@ -196,13 +196,19 @@ class JournalledEngine:
             self._say("roll", f"{root} rolls at {stamp(seam_ns)}", symbol=root)
         if new:
             self._seams = np.array(new, SEAM)
-            self._commit(self.engine.advance([], self.engine.until_ns), NOTHING_TOLD)
+            self._take_up()
 
     def finish(self) -> None:
         """Write what came since the last entry, and the state."""
         if self._since or self.engine.until_ns > self._written_ns:
-            self._commit(self.engine.advance([], self.engine.until_ns), NOTHING_TOLD)
+            self._take_up()
         self._keep()
+
+    def _take_up(self) -> None:
+        """Write an entry though no slice asks for one; nothing is decided at an instant that is decided."""
+        done = self.engine.advance([], self.engine.until_ns)
+        orders = self._commit(done, NOTHING_TOLD)
+        assert not orders, "an order outside of a slice"
 
     def _commit(self, done: Advance, inputs: Records, withdrawn: Sequence[str] = ()) -> list[Order]:
         """Write what was decided; return what is to be sent."""

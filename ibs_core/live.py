@@ -21,9 +21,9 @@ from ibs_core.limits import Limits
 from ibs_core.market_data.runs import stamp
 from ibs_core.notices import Level, Notice
 from ibs_core.operator_commands import OperatorCommands
-from ibs_core.portfolio import ABSENT, CANCEL, INPUT, LEFT_LATE
+from ibs_core.portfolio import ABSENT, CANCEL, FLATTEN, INPUT, LEFT_LATE
 from ibs_core.ports import FeedNote, Minute, MinuteEnd
-from ibs_core.positions import FLAT, LEAVING
+from ibs_core.positions import ENTERING, FLAT, LEAVING, OPEN
 from ibs_core.recording import minutes_of
 from ibs_core.warm_up import hole_at_the_end
 
@@ -232,22 +232,31 @@ class Worker:
         self._feed.stop()
         self.dispatch.close()
         self._settle()
+        if left := [each.order_id for each, _ in self.dispatch.closing(self._roots)]:
+            text = (
+                f"stopped, and not delivered: {', '.join(left)}; start it again, or flatten by hand"
+            )
+            self._publish(Notice("page", text, self._clock.now_ns(), "page", "stopped"))
         self.trading.finish()
         self._journal.end(self._clock.now_ns(), how)
 
     def _settle(self) -> None:
         """Tell the engine what became of orders.
 
-        An entry that came to nothing leaves the book; an exit leaves it no sooner than it was delivered; while
-        an outcome is unknown nothing is entered.
+        An entry that came to nothing leaves the book. One that may have been filled before it was closed leaves
+        by an exit: a loss that may be real counts. An exit leaves no sooner than it was delivered. While an outcome
+        is unknown nothing is entered.
         """
-        nothing, book = self.dispatch.look(), self._engine.book
+        (nothing, undone), book = self.dispatch.look(), self._engine.book
         undelivered = self.dispatch.undelivered()
         for i in np.flatnonzero(book["status"]):
             root, waits = self._roots[i], book[i]["leave_ns"] == NEVER
-            if root in nothing:
+            status = book[i]["status"]
+            if root in nothing or (root in undone and status == ENTERING):
                 self.trading.tell(CANCEL, root, 0)
-            elif waits and book[i]["status"] == LEAVING and root not in undelivered:
+            elif root in undone and status == OPEN:
+                self.trading.tell(FLATTEN, root, self._clock.now_ns(), by_hand=True)
+            elif waits and status == LEAVING and root not in undelivered:
                 self.trading.tell(LEFT_LATE, root, self._clock.now_ns())
         # An exit at a roll has left the book before its order leaves.
         gone = [root for root in undelivered if book[self._roots.index(root)]["status"] == FLAT]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
@@ -25,6 +26,8 @@ KINDS: Final = (
     "page",  # a person must look
 )
 Level = Literal["info", "warning", "page"]
+_WAITING_MAX: Final = 100_000
+_CLOSING_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +61,17 @@ class Subscriber(Protocol):
     """Somebody who is told."""
 
     def tell(self, notice: Notice) -> None:
-        """Take a notice, from any thread, one at a time; it must not wait for anybody."""
+        """Take a notice, on a thread of its own, one after another."""
 
     def close(self) -> None:
         """Tell what is still to be told, for a few seconds at most, and end."""
 
 
 class Board:
-    """Passes notices on.
+    """Passes notices on; whoever publishes waits for nobody.
+
+    Each subscriber is told by a thread of its own: a terminal that is held, or a mistake in one of them, keeps neither the
+    others nor an order waiting.
 
     Parameters
     ----------
@@ -73,22 +79,56 @@ class Board:
     """
 
     def __init__(self, *subscribers: Subscriber) -> None:
-        self._subscribers = list(subscribers)
-        self._guard = threading.RLock()  # the sender calls people from its own thread
+        self._lines = [_Line(each) for each in subscribers]
+
+    @property
+    def dropped(self) -> int:
+        """How many notices a subscriber never got, because it was too slow or broke."""
+        return sum(each.dropped for each in self._lines)
 
     def publish(self, notice: Notice) -> None:
-        """Tell every subscriber.
+        """Tell every subscriber, in the order in which notices are published.
 
         Parameters
         ----------
         notice : Notice
         """
-        with self._guard:
-            for each in self._subscribers:
-                each.tell(notice)
+        for each in self._lines:
+            each.hand(notice)
 
     def close(self) -> None:
-        """Let every subscriber end."""
-        with self._guard:
-            for each in self._subscribers:
-                each.close()
+        """Let every subscriber tell what it has and end; one that does not is left behind."""
+        for each in self._lines:
+            each.hand(None)
+        for each in self._lines:
+            each.thread.join(_CLOSING_S)
+
+
+class _Line:
+    """One subscriber, and what waits for it."""
+
+    def __init__(self, subscriber: Subscriber) -> None:
+        self._subscriber = subscriber
+        self._waiting: queue.SimpleQueue[Notice | None] = queue.SimpleQueue()
+        self.dropped = 0
+        self._is_over = False
+        name = f"notices of {type(subscriber).__name__}"
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.thread.start()
+
+    def hand(self, notice: Notice | None) -> None:
+        if self._is_over:
+            return
+        self._is_over = notice is None
+        if notice is None or self._waiting.qsize() < _WAITING_MAX:
+            self._waiting.put(notice)
+        else:
+            self.dropped += 1
+
+    def _run(self) -> None:
+        while (notice := self._waiting.get()) is not None:
+            try:
+                self._subscriber.tell(notice)
+            except Exception:  # noqa: BLE001  (its own mistake; trading goes on)
+                self.dropped += 1
+        self._subscriber.close()

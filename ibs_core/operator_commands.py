@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from ibs_core.errors import IbsError
 from ibs_core.notices import Notice
 from ibs_core.portfolio import FLATTEN
 from ibs_core.positions import FLAT, OPEN
@@ -13,9 +14,11 @@ if TYPE_CHECKING:
 
     from ibs_core.dispatch import Dispatch, Gate
     from ibs_core.journalled import JournalledEngine
-    from ibs_core.ports import Clock, Journal
+    from ibs_core.ports import Clock, Command, Journal
 
 __all__ = ["OperatorCommands"]
+
+_SHUT = "nothing leaves before `ibs resume --yes`"
 
 
 class OperatorCommands:
@@ -59,8 +62,7 @@ class OperatorCommands:
     def take(self) -> None:
         """Do what waits. Killed in between, it is done again: each leaves the same, done twice."""
         for command in self._journal.take_commands():
-            does = self._does.get(command.command)
-            said = does(command.facts) if does else "this version does not know it"
+            said = self._said(command)
             now_ns = self._clock.now_ns()
             text = f"{command.command}: {said}"
             facts = {"command": command.number, "name": command.command, "said": said}
@@ -68,11 +70,23 @@ class OperatorCommands:
             self._journal.settle_command(command.number, now_ns)
             self._publish(Notice("command", text, now_ns, "warning", text, facts))
 
+    def _said(self, command: Command) -> str:
+        does = self._does.get(command.command)
+        if does is None:
+            return "this version does not know it"
+        try:
+            return does(command.facts)
+        except (IbsError, LookupError, TypeError, ValueError) as error:
+            # Settled all the same: a command that breaks must not keep exits from leaving at every start.
+            return f"not done: {error if isinstance(error, IbsError) else type(error).__name__}"
+
     def _halt(self, facts: Mapping[str, Any]) -> str:
         is_all = bool(facts.get("all"))
         self._hold("halted" if is_all or self._dispatch.gate == "halted" else "reduce_only")
         self._trading.block("halted")
-        return "nothing leaves" if is_all else "no entries, exits leave"
+        if self._dispatch.gate == "halted":
+            return "nothing leaves" if is_all else f"entries are halted; {_SHUT}"
+        return "no entries, exits leave"
 
     def _flatten(self, facts: Mapping[str, Any]) -> str:
         roots = facts.get("symbols") or self._roots
@@ -82,7 +96,8 @@ class OperatorCommands:
         if self._dispatch.gate == "open":
             self._hold("reduce_only")
         self._trading.block("halted")
-        return self._leave(roots, by_hand=False)
+        said = self._leave(roots, by_hand=False)
+        return f"{said}; {_SHUT}" if self._dispatch.gate == "halted" else said
 
     def _resume(self, _facts: Mapping[str, Any]) -> str:
         self._trading.block("halted", off=True)
@@ -109,9 +124,14 @@ class OperatorCommands:
             # What cancels an entry that is on its way is sent all the same.
             done = by_hand and status[self._roots.index(root)] == OPEN
             self._trading.tell(FLATTEN, root, now_ns, by_hand=bool(done))
-        if not held:
-            return "no position is open"
-        return f"{', '.join(held)} {'is flat by hand' if by_hand else 'leaves'}"
+        said = [f"{root} {'is flat by hand' if by_hand else 'leaves'}" for root in held]
+        # What was decided before and has not arrived is in no book any more, or leaves it already.
+        for order, state in self._dispatch.closing(roots):
+            if state == "DEAD":
+                said.append(self._dispatch.resolve(order.order_id, "retry"))
+            elif order.decided_ns < self._trading.engine.until_ns:
+                said.append(f"{order.order_id} is {state}")
+        return "; ".join(said) or "no position is open"
 
     def _hold(self, gate: Gate) -> None:
         """Shut or open the gate: on the disk first, so that a restart finds it so."""

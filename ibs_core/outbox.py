@@ -185,7 +185,7 @@ class Page:
     text: str
 
 
-def resolution(order: Order, state: str, verdict: str) -> str:
+def resolution(order: Order, state: str, verdict: str, closing: Sequence[Attempt] = ()) -> str:
     """Return the state to which an operator's word moves an order.
 
     Parameters
@@ -195,6 +195,8 @@ def resolution(order: Order, state: str, verdict: str) -> str:
         Where it is.
     verdict : str
         ``filled``, ``absent`` or ``flat``, as seen at the broker; ``retry`` to send a dead exit again.
+    closing : sequence of Attempt
+        To send an exit in place of an entry: what may have arrived of it leaves nothing but flat.
 
     Returns
     -------
@@ -206,7 +208,8 @@ def resolution(order: Order, state: str, verdict: str) -> str:
         The word does not fit the order.
     """
     if order.action == "entry":
-        allowed = {"AMBIGUOUS": tuple(_VERDICTS)}.get(state, ())
+        is_closing = any(each.may_have_arrived for each in closing)
+        allowed = {"AMBIGUOUS": ("flat",) if is_closing else tuple(_VERDICTS)}.get(state, ())
     else:
         allowed = {"DEAD": ("flat", "retry"), "PENDING": ("flat",), "AMBIGUOUS": ("flat",)}.get(
             state, ()
@@ -214,11 +217,16 @@ def resolution(order: Order, state: str, verdict: str) -> str:
     if verdict in allowed:
         return "PENDING" if verdict == "retry" else _VERDICTS[verdict]
     never = order.action == "entry" and verdict == "retry"
+    waits = "nothing yet: it is being sent" if state == "SENDING" else ""
     raise ConfigError(
         f"{order.action} {order.order_id} is {state}",
-        expected=" or ".join(allowed) if allowed else "nothing: there is nothing to resolve",
+        expected=" or ".join(allowed) or waits or "nothing: there is nothing to resolve",
         found=verdict,
-        remedy="an entry is never sent again" if never else "",
+        remedy="an entry is never sent again"
+        if never
+        else "ask again in ten seconds"
+        if waits
+        else "",
     )
 
 

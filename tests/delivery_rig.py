@@ -25,7 +25,7 @@ class Rig:
         self.clock = clock or Clock()
         self.journal = SqliteJournal(folder / f"{name}.sqlite")
         self.journal.begin(self.clock.now_ns(), {"rule": "r"})
-        self.pages = []
+        self.pages, self.of_route = [], []
         webhook = Webhook(route, url)
         self.sink = TradersPostSink(
             webhook,
@@ -34,7 +34,7 @@ class Rig:
             strategy="ibs",
             contracts=MAP,
             trading=lambda _ns: ("ES", "NQ"),
-            page=self.pages.append,
+            page=lambda page: (self.pages if page.order_id else self.of_route).append(page),
             locks=folder / "locks",
             connection=connection or Connection(webhook, IMPATIENT),
             ticks=self.clock.steady_ns,

@@ -334,6 +334,7 @@ class World:
                 assert held.state in ("ACKED", "DEAD"), (name, held.state)
                 gaps = [b - a for a, b in itertools.pairwise(times)]
                 assert all(gap >= 10 * SECOND for gap in gaps) or self._forgot, (name, gaps)
+        self.pages.pop("", None)  # of the route, once an outage
         n_twice = sum(n - 1 for causes in self.pages.values() for n in causes.values())
         assert n_twice <= self.journal.n_unnoted, self.pages
         for ticker, seen in self.receiver.extremes.items():

@@ -104,9 +104,17 @@ class Receiver:
     def resolve(self, order_id, verdict):
         if order_id not in self.states:
             raise ConfigError(f"order {order_id}", expected="one that is not settled")
-        state = {"filled": "RESOLVED_FILLED", "absent": "RESOLVED_ABSENT", "flat": "FLATTENED"}[
-            verdict
-        ]
+        state = {
+            "filled": "RESOLVED_FILLED",
+            "absent": "RESOLVED_ABSENT",
+            "flat": "FLATTENED",
+            "retry": "PENDING",
+        }[verdict]
+        if verdict == "retry":
+            self._journal.order_state(order_id, "PENDING", 1)
+            self.states[order_id] = "PENDING"
+            self.deliver(order_id, self._fate(self.orders[order_id]))
+            return state
         self.deliver(order_id, state)
         return state
 
@@ -259,6 +267,37 @@ def test_an_exit_leaves_the_book_no_sooner_than_it_was_delivered(week, calm, nam
     parity_holds(week, name)
 
 
+def test_an_entry_that_may_have_filled_and_was_closed_leaves_by_an_exit_that_counts(
+    week, calm, name
+):
+    unknown = nth_entry(calm, 3)
+    _, order = of_entry(calm, unknown)
+    place = next(
+        i
+        for i, each in enumerate(week.events)
+        if isinstance(each, MinuteEnd) and each.ts_ns > order.decided_ns + 2 * MINUTE_NS
+    )
+    made = []
+
+    def sink_of(sink, journal):
+        fate = lambda each: "AMBIGUOUS" if each.order_id == unknown else "ACKED"  # noqa: E731
+        made.append(Receiver(sink, journal, fate))
+        return made[0]
+
+    script = list(week.events)
+    script.insert(place + 1, lambda: made[0].deliver(unknown, "FLATTENED"))
+    carry(week, scripted(week, script), name=name, sink_of=sink_of)
+    path = week.journal(name)
+    assert not len(kinds(path, CANCEL))
+    found, _ = of_entry(path, unknown)
+    (trade,) = found[found["symbol"] == week.roots.index(order.symbol)]
+    assert trade["reason"] == OPERATOR
+    closed = [each for each in orders_in(path) if each.order.reason == "operator"]
+    assert [each.state for each in closed] == ["FLATTENED"]
+    assert closed[0].order.order_id not in made[0].sent
+    parity_holds(week, name)
+
+
 # ------------------------------------------------------------------ operators
 
 
@@ -397,3 +436,49 @@ def test_the_health_of_a_worker_is_that_of_its_engine(week, calm, name):
     assert own["entry_price"] == trade["entry_price"]
     assert own["last_bar"] <= own["last_minute"] <= told["until"]
     assert own["features"] == {"ready": True, "required": ["bar_rsi2"], "missing": []}
+
+
+def test_flatten_sends_a_refused_exit_again_and_says_what_holds_the_others(week, calm, name):
+    refused = next(each.order for each in orders_in(calm) if each.order.action == "exit")
+    fates = {refused.order_id: ["DEAD", "ACKED"]}
+    place = next(
+        i
+        for i, each in enumerate(week.events)
+        if isinstance(each, MinuteEnd) and each.ts_ns >= refused.decided_ns + 30 * MINUTE_NS
+    )
+    receiver = worked(
+        week,
+        name,
+        asking(week, name, (place, "flatten", {"symbols": None})),
+        lambda each: fates[each.order_id].pop(0) if each.order_id in fates else "ACKED",
+    )
+    assert receiver.states[refused.order_id] == "ACKED"
+    with SqliteJournal(week.journal(name), read_only=True) as journal:
+        assert f"{refused.order_id} is PENDING" in journal.last_event("command")["said"]
+    parity_holds(week, name)
+
+
+def test_a_command_that_breaks_is_settled_and_the_worker_goes_on(week, name):
+    worked(week, name, asking(week, name, (at_slice(week, 3), "resolve", {})))
+    assert settled_commands(week, name) == ["resolve"]
+    with SqliteJournal(week.journal(name), read_only=True) as journal:
+        assert journal.last_event("command")["said"] == "not done: KeyError"
+
+
+def test_a_stop_with_an_exit_undelivered_calls_a_person(week, calm, name):
+    late = [each.order for each in orders_in(calm) if each.order.action == "exit"][2]
+    made = []
+
+    def sink_of(sink, journal):
+        fate = lambda each: "PENDING" if each.order_id == late.order_id else "ACKED"  # noqa: E731
+        made.append(Receiver(sink, journal, fate))
+        return made[0]
+
+    worker = carry(
+        week,
+        scripted(week, week.events),
+        name=name,
+        sink_of=sink_of,
+        until_ns=late.decided_ns + MINUTE_NS,
+    )
+    assert any(late.order_id in line and "not delivered" in line for line in worker.told)

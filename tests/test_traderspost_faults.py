@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from delivery_rig import (
     IMPATIENT,
+    LAST_PART,
     NOWHERE,
     UUID,
     Answering,
@@ -511,3 +512,60 @@ def test_ten_thousand_decisions_keep_every_budget_and_exits_have_what_entries_le
     assert states["ACKED"] >= 200
     assert states["ACKED"] + states["PENDING"] == len(exits)
     assert all(journal.held[name].paged for name in exits if journal.held[name].state == "PENDING")
+
+
+# ---------------------------------------------------------------- operators, routes
+
+
+def test_an_exit_that_a_crash_left_unsent_is_settled_by_an_operators_word(tmp_path):
+    with rigged(tmp_path, NOWHERE) as rig:
+        rig.decide(order("o", action="exit"), order("next", action="exit", instrument="NQZ2025"))
+    with rigged(tmp_path, NOWHERE, connection=Answering()) as rig:
+        rig.sink._tray.recover()
+        assert rig.sink.resolve("o", "flat") == "FLATTENED"
+        rig.sink.send([each for each in rig.journal.unsent() if each.order_id == "next"])
+        rig.run(1)
+        assert (rig.state("o"), rig.state("next")) == ("FLATTENED", "ACKED")
+        assert rig.outcomes("o") == []
+
+
+def test_once_an_exit_went_in_its_place_an_entry_can_only_be_flat(tmp_path):
+    faults = [Fault(kind="close", action="buy"), Fault(kind="close", action="exit")]
+    with DemoBroker(faults) as broker, rigged(tmp_path, broker.url) as rig:
+        rig.decide(order("o"))
+        rig.run(65)
+        assert rig.outcomes() == ["AMBIGUOUS", "AMBIGUOUS"]
+        with pytest.raises(ConfigError, match="expected flat, found filled"):
+            rig.sink.resolve("o", "filled")
+        assert rig.sink.resolve("o", "flat") == "FLATTENED"
+
+
+def test_a_receiver_that_is_gone_calls_once_whatever_becomes_of_the_entries(tmp_path):
+    with rigged(tmp_path, NOWHERE) as rig:
+        for i in range(6):
+            rig.decide(order(f"in{i}"))
+            rig.run(120)
+            assert rig.state(f"in{i}") == "EXPIRED"
+        assert rig.pages == []
+        assert [page.cause for page in rig.of_route] == ["route in trouble"]
+        assert LAST_PART not in rig.of_route[0].text
+
+
+def test_the_exit_in_place_of_an_entry_calls_when_it_does_not_arrive(tmp_path):
+    faults = [Fault(kind="close", action="buy")]
+    with DemoBroker(faults) as broker, rigged(tmp_path, broker.url) as rig:
+        rig.decide(order("o"))
+        rig.sink.turn()
+        broker.refuse()
+        rig.run(120)
+        assert rig.state() == "AMBIGUOUS"
+        assert [page.cause for page in rig.pages] == ["ambiguous", "undelivered"]
+
+
+def test_an_answer_nested_beyond_reason_is_unknown_and_no_crash(tmp_path):
+    body = "[" * 200_000
+    faults = [Fault(kind="answer", status=200, body=body)]
+    with DemoBroker(faults) as broker, rigged(tmp_path, broker.url) as rig:
+        rig.decide(order("o"))
+        rig.sink.turn()
+        assert (rig.outcomes(), rig.state()) == (["AMBIGUOUS"], "AMBIGUOUS")

@@ -165,7 +165,7 @@ class Connection:
     ) -> Response:
         try:
             said = json.loads(content) if content and not fault else None
-        except ValueError:
+        except (ValueError, RecursionError):
             said = None
         facts: dict[str, Any] = said if isinstance(said, dict) else {}
         outcome = classify(fault, status, is_success=facts.get("success") is True)

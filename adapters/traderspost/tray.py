@@ -186,7 +186,13 @@ class Tray:
         delivery = replace(delivery, attempts=(*delivery.attempts[:-1], ended))
         opens = delivery.is_entry and not send.flattens
         self._count(ended, opens=opens)
+        was_open = self.breaker.opened_ns > 0
         self.breaker = after_attempt(self.breaker, response, now_ns, is_entry=opens)
+        if response.outcome == "NOT_SENT" and self.breaker.opened_ns and not was_open:
+            text = (
+                f"route {self._route!r} is in trouble, its entries wait or expire: {response.said}"
+            )
+            self._page(Page("", "route in trouble", text))
         is_success = response.outcome == "ACCEPTED"
         self._stand(delivery.order, "last_success" if is_success else "last_error", response.said)
         state, why, page = settle(delivery, ended, tuple(self._deliveries.values()))
@@ -222,11 +228,13 @@ class Tray:
         DataError
             The order is settled.
         """
-        delivery = self._find(order_id) or self._parked.pop(order_id, None)
+        if (parked := self._parked.pop(order_id, None)) is not None:
+            self._keep(parked)
+        delivery = self._find(order_id)
         if delivery is None:
             raise DataError(f"order {order_id!r}", expected="one that is not settled")
         self._rejoin(delivery)
-        state = resolution(delivery.order, delivery.state, verdict)
+        state = resolution(delivery.order, delivery.state, verdict, delivery.closing())
         if state == "PENDING":
             again = replace(delivery, taken_ns=self._now_ns(), paged=frozenset())
             self._deliveries[order_id] = again

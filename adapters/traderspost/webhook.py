@@ -115,6 +115,7 @@ def webhook_of(route: str, variable: str, env_file: Path | None = None) -> Webho
     ConfigError
         No such variable, an empty one, or one of another form.
     EnvironmentFault
-        The file is missing, or others may read it.
+        The file is missing, is none, is another user's, or others may read it.
     """
-    return Webhook(route, secret_of(variable, env_file, f"webhook of route {route!r}"))
+    subject, setting = f"webhook of route {route!r}", f"routes.{route}.env_file"
+    return Webhook(route, secret_of(variable, env_file, subject, setting))
