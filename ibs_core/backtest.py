@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ibs_core.market_data import MinuteSource
     from ibs_core.series import Series
 
-__all__ = ["Traded", "trade"]
+__all__ = ["Gathered", "Laid", "Traded", "decide", "gather", "lay", "trade"]
 
 Records = NDArray[np.void]
 
@@ -73,6 +73,60 @@ class Traded:
     def trades(self) -> pl.DataFrame:
         """Return the trade table."""
         return trades_frame(self.trade_records, self.lines)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gathered:
+    """What a back-test reads before it decides anything.
+
+    Attributes
+    ----------
+    symbols : sequence of Symbol
+        In contract-map order.
+    series : sequence of Series
+        Of each symbol.
+    feeds : mapping of Key to Feed
+        Of each symbol, and of what features read.
+    warnings : list of str
+    """
+
+    symbols: Sequence[Symbol]
+    series: Sequence[Series]
+    feeds: Mapping[Key, Feed]
+    warnings: list[str]
+
+    def with_seams(self, seams: Mapping[str, Ints]) -> Gathered:
+        """Return the same with other roll instants, of the roots for which there are any.
+
+        Parameters
+        ----------
+        seams : Mapping of str to (n_seams,) int64, UTC ns
+
+        Returns
+        -------
+        Gathered
+        """
+        series = [replace(item, seams=seams.get(item.root, item.seams)) for item in self.series]
+        return replace(self, series=series)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Laid:
+    """Bars of all symbols, symbol after symbol.
+
+    Attributes
+    ----------
+    bars : (n_bars,) BAR
+    path : (n_path,) PATH
+    sessions : (n_sessions,) SESSION
+    starts : (n_symbols,) FEED
+        Where each symbol's begin and end.
+    """
+
+    bars: Records
+    path: Records
+    sessions: Records
+    starts: Records
 
 
 def trade(
@@ -119,6 +173,59 @@ def trade(
     ------
     ConfigError, DataError, EnvironmentFault
     """
+    gathered = gather(
+        *(source, settings, contracts),
+        roots=roots,
+        start=start,
+        end=end,
+        strict=strict,
+        models=models,
+        each_minute=inputs is not None,
+        progress=progress,
+    )
+    if seams is not None:
+        gathered = gathered.with_seams(seams)
+    told = np.zeros(0, portfolio.INPUT) if inputs is None else inputs
+    return _traded(gathered, settings, told)
+
+
+def gather(
+    source: MinuteSource,
+    settings: Settings,
+    contracts: ContractMap,
+    *,
+    roots: Sequence[str] | None = None,
+    start: date | None = None,
+    end: date | None = None,
+    strict: bool = False,
+    models: Callable[[str], Model] | None = None,
+    each_minute: bool = False,
+    progress: Callable[[str, int], None] | None = None,
+) -> Gathered:
+    """Read the bars of everything that is traded or read.
+
+    Parameters
+    ----------
+    source : MinuteSource
+    settings : Settings
+    contracts : ContractMap
+    roots : sequence of str, optional
+    start, end : date, optional
+    strict : bool
+    models : callable, optional
+        As ``trade`` takes them.
+    each_minute : bool
+        Keep every minute.
+    progress : callable, optional
+
+    Returns
+    -------
+    Gathered
+
+    Raises
+    ------
+    ConfigError, DataError, EnvironmentFault
+    """
     off = settings.model.mode == "off"
     if not off and models is None:
         raise ConfigError(
@@ -134,15 +241,10 @@ def trade(
         universe,
         wanted,
         risk_inside_bars=settings.risk.daily_loss_usd is not None,
-        each_minute=inputs is not None,
+        each_minute=each_minute,
         strict=strict,
         progress=progress,
     )
-    if seams is not None:
-        series = {
-            key: replace(item, seams=seams.get(key.root, item.seams))
-            for key, item in series.items()
-        }
     found = [root for root in contracts.contracts if root in (wanted or source.roots)]
     traded = [universe.get(root) for root in found]
     ordered = [series[Key(symbol.root, symbol.rule.tf_ns)] for symbol in traded]
@@ -156,8 +258,7 @@ def trade(
         )
     read = [universe.instrument(key.root) for key in series if key.root not in found]
     warnings = [line for each in (*traded, *read) for line in each.warnings]
-    told = np.zeros(0, portfolio.INPUT) if inputs is None else inputs
-    return _decide(traded, ordered, feeds, settings, told, list(dict.fromkeys(warnings)))
+    return Gathered(traded, ordered, feeds, list(dict.fromkeys(warnings)))
 
 
 def _has_traded_bar(symbol: Symbol, series: Series) -> bool:
@@ -166,49 +267,94 @@ def _has_traded_bar(symbol: Symbol, series: Series) -> bool:
     return bool(np.any((dates >= rule.first_date) & (dates <= rule.last_date)))
 
 
-def _decide(
-    traded: Sequence[Symbol],
-    series: Sequence[Series],
-    feeds: Mapping[Key, Feed],
-    settings: Settings,
-    inputs: Records,
-    warnings: list[str],
-) -> Traded:
+def _traded(gathered: Gathered, settings: Settings, inputs: Records) -> Traded:
+    symbols, series = gathered.symbols, gathered.series
     stops = np.cumsum([len(item.bars) for item in series])
     schedule = np.zeros(stops[-1], signals.SCHEDULE)
     seen = np.zeros(stops[-1], signals.SIGNAL)
-    for symbol, item, stop in zip(traded, series, stops, strict=True):
+    for symbol, item, stop in zip(symbols, series, stops, strict=True):
         own = slice(stop - len(item.bars), stop)
-        _observe(symbol, item, feeds, schedule[own], seen[own])
+        _observe(symbol, item, gathered.feeds, schedule[own], seen[own])
+    params = joined([symbol.params for symbol in symbols])
+    risk = make_risk(settings.risk, veto=settings.model.mode == "veto")
+    made = decide(lay(symbols, series), params, risk, schedule, seen, inputs)
+    lines = [
+        line_of(symbol, item.instruments, settings.costs)
+        for symbol, item in zip(symbols, series, strict=True)
+    ]
+    known, found = (np.split(records, stops[:-1]) for records in (schedule, seen))
+    return Traded(symbols, series, known, found, lines, *made, gathered.warnings)
+
+
+def lay(symbols: Sequence[Symbol], series: Sequence[Series]) -> Laid:
+    """Lay the bars of all symbols end to end.
+
+    Parameters
+    ----------
+    symbols : sequence of Symbol
+    series : sequence of Series
+        Of each symbol. A last bar that the data do not complete ends NEVER.
+
+    Returns
+    -------
+    Laid
+    """
+    return Laid(
+        joined([item.bars for item in series]),
+        joined([item.path for item in series]),
+        joined([symbol.session_table for symbol in symbols]),
+        _feeds(symbols, series),
+    )
+
+
+def decide(
+    laid: Laid,
+    params: Records,
+    risk: Records,
+    schedule: Records,
+    seen: Records,
+    inputs: Records,
+) -> tuple[Records, Records, Records]:
+    """Replay all symbols, slice by slice.
+
+    Parameters
+    ----------
+    laid : Laid
+    params : (n_symbols,) PARAMS
+    risk : (1,) RISK
+    schedule, seen : (n_bars,) SCHEDULE, SIGNAL
+    inputs : (n_inputs,) INPUT
+
+    Returns
+    -------
+    (n_trades,) TRADE
+    (n_decisions,) DECISION
+    (n_symbols,) POSITION
+        Where every position stands at the end.
+    """
     n_candidates = int(np.count_nonzero(seen["gate"] == signals.CANDIDATE))
     trades = np.zeros(n_candidates + 1, positions.TRADE)
     decisions = np.zeros(3 * n_candidates + 1, portfolio.DECISION)
     n = np.zeros(3, np.int64)
-    book = positions.new_positions(len(traded))
+    book = positions.new_positions(len(params))
     replay.decide_many(
         NEVER,
-        joined([symbol.params for symbol in traded]),
-        make_risk(settings.risk, veto=settings.model.mode == "veto")[0],
+        params,
+        risk[0],
         book,
         portfolio.new_desk()[0],
-        _feeds(traded, series),
-        joined([item.bars for item in series]),
+        laid.starts.copy(),
+        laid.bars,
         schedule,
         seen,
-        joined([item.path for item in series]),
-        joined([symbol.session_table for symbol in traded]),
+        laid.path,
+        laid.sessions,
         inputs,
         trades,
         decisions,
         n,
     )
-    lines = [
-        line_of(symbol, item.instruments, settings.costs)
-        for symbol, item in zip(traded, series, strict=True)
-    ]
-    known, found = (np.split(records, stops[:-1]) for records in (schedule, seen))
-    made = (trades[: n[0]], decisions[: n[1]], book)
-    return Traded(traded, series, known, found, lines, *made, warnings)
+    return trades[: n[0]], decisions[: n[1]], book
 
 
 def _observe(

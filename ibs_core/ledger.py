@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -28,11 +28,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Line",
+    "Money",
     "bars_frame",
     "blocked_counts",
     "decisions_frame",
     "line_of",
     "marks_frame",
+    "money_of",
     "open_positions",
     "priced",
     "refused_counts",
@@ -80,6 +82,25 @@ class Line:
         names += [""] * (FIRST_VETO - len(names))
         features = self.model.features if self.model else ()
         return names + [reason_of(code, features) for code in range(MISSING + len(features))]
+
+
+class Money(NamedTuple):
+    """What trades earned and cost, USD, an element a trade.
+
+    Attributes
+    ----------
+    quantity : (n,) int64
+    point_usd : (n,) float64
+        Of one contract.
+    gross_usd, commission_usd, slippage_usd, net_usd : (n,) float64
+    """
+
+    quantity: NDArray[np.int64]
+    point_usd: NDArray[np.float64]
+    gross_usd: NDArray[np.float64]
+    commission_usd: NDArray[np.float64]
+    slippage_usd: NDArray[np.float64]
+    net_usd: NDArray[np.float64]
 
 
 def line_of(symbol: Symbol, instruments: Sequence[str], costs: Costs) -> Line:
@@ -144,13 +165,7 @@ def priced(trades: Records, lines: Sequence[Line]) -> pl.DataFrame:
     polars.DataFrame
         Schema `TRADES`.
     """
-    symbol = trades["symbol"]
-    quantity = np.array([line.quantity for line in lines], np.int64)[symbol]
-    point = np.array([line.costs.point_value_usd for line in lines])[symbol]
-    side = np.array([line.costs.commission_per_side_usd for line in lines])[symbol]
-    fill = np.array([line.costs.slippage_per_fill_usd for line in lines])[symbol]
-    gross = _points(trades["exit_price"], trades["entry_price"]) * quantity * point
-    commission, slippage = 2 * quantity * side, 2 * quantity * fill
+    symbol, money = trades["symbol"], money_of(trades, lines)
     score = pl.Series(trades["score"]).cast(pl.Float32).fill_nan(None)
     columns = {
         "symbol": _names([line.root for line in lines], symbol),
@@ -159,24 +174,49 @@ def priced(trades: Records, lines: Sequence[Line]) -> pl.DataFrame:
             for i, contract in zip(symbol.tolist(), trades["contract"].tolist(), strict=True)
         ],
         "side": pl.repeat("long", len(trades), dtype=pl.String, eager=True),
-        "quantity": quantity,
+        "quantity": money.quantity,
         "entry_time": _instants(trades["entry_ns"]),
         "entry_price": trades["entry_price"],
         "exit_time": _instants(trades["exit_ns"]),
         "exit_price": trades["exit_price"],
         "exit_reason": _names(EXIT_REASONS, trades["reason"] - 1),
-        "gross_usd": gross,
-        "commission_usd": commission,
-        "slippage_usd": slippage,
-        "net_usd": gross - commission - slippage,
+        "gross_usd": money.gross_usd,
+        "commission_usd": money.commission_usd,
+        "slippage_usd": money.slippage_usd,
+        "net_usd": money.net_usd,
         "bars_held": trades["bars_held"],
-        "mae_usd": _points(trades["low"], trades["entry_price"]) * quantity * point,
-        "mfe_usd": _points(trades["high"], trades["entry_price"]) * quantity * point,
+        "mae_usd": _points(trades["low"], trades["entry_price"]) * money.quantity * money.point_usd,
+        "mfe_usd": _points(trades["high"], trades["entry_price"])
+        * money.quantity
+        * money.point_usd,
         "ibs_entry": trades["ibs_entry"],
         "ibs_exit": pl.Series(trades["ibs_exit"]).fill_nan(None),
         "score": score,
     }
     return pl.DataFrame(columns, schema=TRADES)
+
+
+def money_of(trades: Records, lines: Sequence[Line]) -> Money:
+    """Tell what trades earned and cost.
+
+    Parameters
+    ----------
+    trades : (n_trades,) TRADE
+    lines : sequence of Line
+        By symbol index.
+
+    Returns
+    -------
+    Money
+    """
+    symbol = trades["symbol"]
+    quantity = np.array([line.quantity for line in lines], np.int64)[symbol]
+    point = np.array([line.costs.point_value_usd for line in lines])[symbol]
+    side = np.array([line.costs.commission_per_side_usd for line in lines])[symbol]
+    fill = np.array([line.costs.slippage_per_fill_usd for line in lines])[symbol]
+    gross = _points(trades["exit_price"], trades["entry_price"]) * quantity * point
+    commission, slippage = 2 * quantity * side, 2 * quantity * fill
+    return Money(quantity, point, gross, commission, slippage, gross - commission - slippage)
 
 
 def decisions_frame(decisions: Records, lines: Sequence[Line]) -> pl.DataFrame:

@@ -19,7 +19,11 @@ from ibs_core.ledger import (
     refused_counts,
 )
 from ibs_core.report.equity import equity_curve, value_open_positions
+from ibs_core.report.forward_returns import forward_returns, observed
+from ibs_core.report.intrabar import session_lows
 from ibs_core.report.metrics import METRICS, SymbolFacts, compute
+from ibs_core.report.prices import POINTS_A_SYMBOL, thin_bars
+from ibs_core.report.trade_facts import with_facts
 from ibs_core.report.training_window import Account, divide, inside, spelt_instant
 from ibs_core.veto_value import scored_below
 
@@ -45,11 +49,13 @@ class Outcome:
     trades, decisions, equity : polars.DataFrame
         Of the schemas in ``report.run``.
     stats : dict
-        JSON values: the metrics, ``blocked``, ``open_positions``, ``data``; with models also
+        JSON values: the metrics, ``blocked``, ``open_positions``, ``data``, ``forward_returns``; with models also
         ``training_windows``. Where models veto, the metrics are of what lies outside their training
         windows, and ``inside_training`` holds those of the rest.
     bars : dict of str to polars.DataFrame
-        Signal bars for charts.
+        Signal bars for charts, schema `BARS`, merged where there are many.
+    lows : polars.DataFrame
+        Lowest equity of each session, schema `LOWS`, in the order of `equity`.
     warnings : list of str
         What a reader of the result must know.
     """
@@ -59,6 +65,7 @@ class Outcome:
     equity: pl.DataFrame
     stats: dict[str, Any]
     bars: dict[str, pl.DataFrame]
+    lows: pl.DataFrame
     warnings: list[str]
 
 
@@ -125,8 +132,11 @@ def summarise(traded: Traded, settings: Settings) -> Outcome:
     }
     stats["open_positions"] = value_open_positions(account.held, marks, costs)
     stats["data"] = {symbol.root: _data_facts(item, symbol) for symbol, item in pairs}
-    bars = {item.root: bars_frame(item) for item in traded.series}
-    return Outcome(account.trades, decisions, equity, stats, bars, warnings)
+    stats["forward_returns"] = _forward_returns(traded)
+    bars = {item.root: thin_bars(bars_frame(item), POINTS_A_SYMBOL) for item in traded.series}
+    return Outcome(
+        account.trades, decisions, equity, stats, bars, money.lows(account, equity), warnings
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +152,11 @@ class _Money:
             of.trades, of.marks, of.held, capital=self.capital, contracts=self.costs
         )
 
+    def lows(self, of: Account, curve: pl.DataFrame) -> pl.DataFrame:
+        found = session_lows(with_facts(of.trades, self.facts), curve, capital=self.capital)
+        keys = ["session_date", "symbol"]
+        return curve.select(keys).join(found, on=keys, how="left", maintain_order="left")
+
     def statistics(
         self, of: Account, curve: pl.DataFrame, vetoed: pl.DataFrame | None
     ) -> dict[str, Any]:
@@ -151,6 +166,23 @@ class _Money:
 def _symbol_facts(symbol: Symbol) -> SymbolFacts:
     executed = symbol.executed
     return SymbolFacts(executed.tick_value_usd, executed.point_value_usd, symbol.sessions)
+
+
+def _forward_returns(traded: Traded) -> dict[str, Any]:
+    return forward_returns(
+        {
+            symbol.root: observed(
+                item.closed,
+                item.days,
+                signal["ibs"][: len(item.closed)],
+                trade_date=symbol.sessions.trade_date,
+                first_date=symbol.rule.first_date,
+            )
+            for symbol, item, signal in zip(
+                traded.symbols, traded.series, traded.signals, strict=True
+            )
+        }
+    )
 
 
 def _unseen(traded: Traded, models: Mapping[str, Model]) -> pl.DataFrame:

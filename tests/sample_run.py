@@ -6,8 +6,11 @@ import numpy as np
 import polars as pl
 
 from ibs_core.report.equity import MARKS, OpenPosition, PointCosts, equity_curve
+from ibs_core.report.forward_returns import OBSERVED, forward_returns
+from ibs_core.report.intrabar import session_lows
 from ibs_core.report.metrics import SymbolFacts, compute
 from ibs_core.report.run import BARS, DECISIONS, EXIT_REASONS, TRADES, Run
+from ibs_core.report.trade_facts import with_facts
 from ibs_core.sessions import load_sessions
 
 HOUR_NS = 3_600_000_000_000
@@ -75,6 +78,7 @@ def bar_frame(symbol, n_bars, rng):
             "high": np.maximum(opened, close) + spread[0],
             "low": np.minimum(opened, close) - spread[1],
             "close": close,
+            "merged": pl.Series([1] * n_bars, dtype=pl.Int64),
         }
     ).select(
         pl.col(name).cast(pl.Int64).cast(dtype) if name in ("start", "end") else name
@@ -132,6 +136,15 @@ def mark_frame(bars_of):
     return pl.concat([pl.DataFrame(schema=MARKS), *frames])
 
 
+def followed(bars):
+    """What came after bars of one contract, to the next bar only."""
+    close, high, low = (pl.col(name) for name in ("close", "high", "low"))
+    after = (close.shift(-1) / close - 1) * 1e4
+    day = pl.col("start").dt.date().cast(pl.Int32).cast(pl.Int64)
+    ibs = (close - low) / (high - low)
+    return bars.select(day=day, ibs=ibs, bar_bp=after, session_bp=2 * after).cast(dict(OBSERVED))
+
+
 def sample_run(n_trades=300, n_bars=6_000, symbols=("ES", "NQ", "GC"), seed=7, **meta):
     """A run of `n_trades` in total over `n_bars` in total."""
     rng = np.random.default_rng(seed)
@@ -152,6 +165,8 @@ def sample_run(n_trades=300, n_bars=6_000, symbols=("ES", "NQ", "GC"), seed=7, *
         s: {"window": 812, "ibs": 14_233, "pivots": 671, "warm_up": 12} for s in symbols
     }
     stats["open_positions"] = []
+    stats["forward_returns"] = forward_returns({s: followed(b) for s, b in bars_of.items()})
+    lows = session_lows(with_facts(trades, FACTS), equity, capital=CAPITAL)
     return Run(
         meta={**META, **meta},
         config_yaml="strategy:\n  signal_bar: 1h\ncapital: 100000\n",
@@ -160,6 +175,7 @@ def sample_run(n_trades=300, n_bars=6_000, symbols=("ES", "NQ", "GC"), seed=7, *
         decisions=pl.DataFrame(schema=DECISIONS),
         equity=equity,
         bars=bars_of,
+        lows=lows,
     )
 
 

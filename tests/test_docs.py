@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
+from sample_run import sample_run
 
 from ibs_core.cli.main import cli, run
 from ibs_core.config import Settings
+from ibs_core.report.folder import write_run
 from ibs_core.research.sample_data import write_sample
 
 ROOT = Path(__file__).parents[1]
@@ -44,7 +46,9 @@ def name_of(case):
     return case if isinstance(case, str) else " ".join(case)
 
 
-COMMANDS = [(page.name, words) for page in PAGES for words in typed(page)]
+# Runbooks are typed section by section, in `test_runbooks.py`.
+SINGLY = [page for page in PAGES if page.parent.name != "runbooks"]
+COMMANDS = [(page.name, words) for page in SINGLY for words in typed(page)]
 IBS = [(name, words) for name, words in COMMANDS if words[0] in EXECUTED]
 MAKE = [(name, words) for name, words in COMMANDS if words[0] == "make"]
 
@@ -104,6 +108,8 @@ def provide(word, sample):
     elif path.suffix == ".sqlite":
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(journal_of(sample), path)
+    elif path.parts[0] == "runs" and len(path.parts) == 2:
+        write_run(sample_run(n_trades=60, n_bars=1_500), path.parent, html=None).rename(path)
     elif word.endswith("/") or path.name == "bars":
         shutil.copytree(sample, path)
 

@@ -22,6 +22,8 @@ FILES = {
     "trades.parquet",
     "decisions.parquet",
     "equity.parquet",
+    "lows.parquet",
+    "bars.parquet",
     "report.html",
 }
 
@@ -31,7 +33,7 @@ def run():
     return sample_run(n_trades=60, n_bars=1_500)
 
 
-def test_a_run_folder_holds_the_seven_files_and_nothing_hidden_is_left(run, tmp_path):
+def test_a_run_folder_holds_the_nine_files_and_nothing_hidden_is_left(run, tmp_path):
     written = write_run(run, tmp_path / "runs", html="<p>")
     assert {path.name for path in written.iterdir()} == FILES
     assert list((tmp_path / "runs").iterdir()) == [written]
@@ -56,7 +58,9 @@ def test_a_run_reads_back_as_it_was_written(run, tmp_path):
     assert found.trades.equals(run.trades)
     assert found.decisions.equals(run.decisions)
     assert found.equity.equals(run.equity)
-    assert found.bars == {}
+    assert found.lows.equals(run.lows)
+    assert found.bars.keys() == run.bars.keys()
+    assert all(found.bars[symbol].equals(bars) for symbol, bars in run.bars.items())
 
 
 def test_two_writes_of_the_same_run_have_the_same_bytes(run, tmp_path):

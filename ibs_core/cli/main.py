@@ -63,6 +63,22 @@ class LazyGroup(click.Group):
             "ibs_core.cli.backtest:backtest",
             "Back-test minute bars, write trades and a report.",
         ),
+        "report": (
+            "ibs_core.cli.report:report",
+            "Render a run's report again from its folder; compare runs.",
+        ),
+        "sweep": (
+            "ibs_core.cli.sweep:sweep",
+            "Try many settings over the same bars; tell the best plateau from luck.",
+        ),
+        "walk-forward": (
+            "ibs_core.cli.walk_forward:walk_forward",
+            "Choose parameters window by window, and trade only the sessions that follow.",
+        ),
+        "monte-carlo": (
+            "ibs_core.cli.monte_carlo:monte_carlo",
+            "Draw a run's sessions again: bands of drawdown, ruin, and chances under an account's rules.",
+        ),
         "data": (
             "ibs_core.cli.data:data",
             "Make sample data; check, describe and list what bars hold.",
@@ -163,7 +179,10 @@ def run() -> None:
 
 
 def _in_house_style(error: click.ClickException) -> str:
-    text = error.format_message().rstrip(".").replace(". Did you mean", "; did you mean")
+    text = " ".join(error.format_message().split()).rstrip(".")  # click lists choices a line each
+    text = text.replace(". Did you mean", "; did you mean").replace(
+        ". Choose from", "; choose from"
+    )
     context = error.ctx if isinstance(error, click.UsageError) else None
     more = f"; `{context.command_path} --help` tells more" if context else ""
     return f"{text[:1].lower()}{text[1:]}{more}"

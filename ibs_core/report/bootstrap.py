@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
-__all__ = ["block_sessions", "resampled_sums"]
+__all__ = ["block_sessions", "drawn_sessions", "resampled_sums"]
 
 _CELLS: Final = 1 << 20  # resamples x sessions drawn at once, so that memory stays small
 
@@ -56,24 +58,51 @@ def resampled_sums(
         Of as many sessions as there are.
     """
     n = len(values)
-    rng = np.random.default_rng(seed)
-    step = max(_CELLS // n, 1)
     parts = [
-        _times_drawn(n, min(step, n_resamples - first), 1 / mean_block, rng) @ values
-        for first in range(0, n_resamples, step)
+        _times_drawn(drawn, n) @ values
+        for drawn in drawn_sessions(
+            n, n_drawn=n, n_resamples=n_resamples, mean_block=mean_block, seed=seed
+        )
     ]
     return np.concatenate(parts)
 
 
-def _times_drawn(n: int, k: int, ends: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Count how often each of `n` sessions is in each of `k` resamples; blocks end with a probability."""
-    starts = rng.random((k, n)) < ends
-    starts[:, 0] = True
-    place = np.arange(n)
-    began = np.maximum.accumulate(np.where(starts, place, 0), axis=1)  # the block's first place
-    origin = np.take_along_axis(rng.integers(0, n, (k, n)), began, axis=1)
-    drawn = (
-        origin + place
-    ) % n  # an origin is uniform: wherever it is counted from, so is the start
+def drawn_sessions(
+    n_sessions: int, *, n_drawn: int, n_resamples: int, mean_block: float, seed: int
+) -> Iterator[NDArray[np.int64]]:
+    """Draw resamples of a series of sessions, in their order.
+
+    Parameters
+    ----------
+    n_sessions : int, >= 1
+    n_drawn : int, >= 1
+        Sessions of a resample.
+    n_resamples : int, >= 1
+    mean_block : float, sessions, >= 1
+    seed : int, >= 0
+
+    Yields
+    ------
+    (k, n_drawn) int64
+        Which session is drawn, 0 to `n_sessions` - 1; as many resamples as stay small in memory, all of them in the
+        end.
+    """
+    rng = np.random.default_rng(seed)
+    step = max(_CELLS // n_drawn, 1)
+    for first in range(0, n_resamples, step):
+        k = min(step, n_resamples - first)
+        starts = rng.random((k, n_drawn)) < 1 / mean_block
+        starts[:, 0] = True
+        place = np.arange(n_drawn)
+        # The first place of each one's block.
+        began = np.maximum.accumulate(np.where(starts, place, 0), axis=1)
+        origin = np.take_along_axis(rng.integers(0, n_sessions, (k, n_drawn)), began, axis=1)
+        # An origin is uniform: wherever it is counted from, so is the start.
+        yield (origin + place) % n_sessions
+
+
+def _times_drawn(drawn: NDArray[np.int64], n: int) -> NDArray[np.float64]:
+    """Count how often each of `n` sessions is in each resample."""
+    k = len(drawn)
     cells = (drawn + n * np.arange(k)[:, None]).ravel()
     return np.bincount(cells, minlength=k * n).reshape(k, n).astype(np.float64)

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from ibs_core.report.run import EQUITY, TOTAL
+from ibs_core.report.trade_facts import day_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["MARKS", "OpenPosition", "PointCosts", "equity_curve", "value_open_positions"]
+__all__ = [
+    "FOREVER",
+    "MARKS",
+    "Lots",
+    "OpenPosition",
+    "PointCosts",
+    "equity_curve",
+    "symbol_values",
+    "total_values",
+    "value_open_positions",
+]
 
 MARKS: Final = pl.Schema(
     {"symbol": pl.String, "session_date": pl.Date, "close_ns": pl.Int64, "mark": pl.Float64}
@@ -23,7 +34,8 @@ MARKS: Final = pl.Schema(
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-_FOREVER: Final = np.iinfo(np.int64).max
+FOREVER: Final = np.iinfo(np.int64).max
+"""The exit of a position that is still open."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,28 @@ class OpenPosition:
     quantity: int
     entry_time_ns: int
     entry_price: float
+
+
+class Lots(NamedTuple):
+    """Positions of one symbol, trades first in their order, as arrays.
+
+    Attributes
+    ----------
+    entry_ns, exit_ns : (n,) int64, UTC ns
+        The exit is `FOREVER` of what is still open.
+    entry_price : (n,) float64
+    usd_per_point : (n,) float64
+        Quantity included.
+    costs_usd, net_usd : (n,) float64
+        Of both sides; the net of what is still open does not count.
+    """
+
+    entry_ns: Ints
+    exit_ns: Ints
+    entry_price: Floats
+    usd_per_point: Floats
+    costs_usd: Floats
+    net_usd: Floats
 
 
 def equity_curve(
@@ -198,31 +232,50 @@ def _lots(
 
 
 def _symbol_curve(marks: pl.DataFrame, lots: pl.DataFrame) -> pl.DataFrame:
-    n_sessions = marks.height
-    assert n_sessions or not lots.height, "a symbol that trades needs marks"
-    closes = marks["close_ns"].to_numpy().copy()
-    closes[-1:] = _FOREVER
-    first = np.searchsorted(closes, lots["entry_ns"].to_numpy(), side="right")
-    first = np.minimum(first, n_sessions - 1)
-    is_closed = lots["exit_ns"].is_not_null().to_numpy()
-    exits = lots["exit_ns"].fill_null(0).to_numpy()
-    end = np.where(is_closed, np.searchsorted(closes, exits, side="right"), n_sessions)
-    net = _sum_by(end[is_closed], lots["net_usd"].to_numpy()[is_closed], n_sessions)
-    return marks.select(
-        "session_date",
-        "symbol",
-        realised_usd=np.cumsum(net),
-        open_usd=_open_usd(marks["mark"].to_numpy(), lots, first, end),
+    realised, held = symbol_values(
+        marks["close_ns"].to_numpy(),
+        marks["mark"].to_numpy(),
+        Lots(
+            lots["entry_ns"].to_numpy(),
+            lots["exit_ns"].fill_null(FOREVER).to_numpy(),
+            *(lots[name].to_numpy() for name in Lots._fields[2:]),
+        ),
     )
+    return marks.select("session_date", "symbol", realised_usd=realised, open_usd=held)
 
 
-def _open_usd(mark: Floats, lots: pl.DataFrame, first: Ints, end: Ints) -> Floats:
+def symbol_values(closes: Ints, mark: Floats, lots: Lots) -> tuple[Floats, Floats]:
+    """Value the positions of one symbol at each of its session closes.
+
+    Parameters
+    ----------
+    closes : (n_sessions,) int64, UTC ns, ascending
+        The last stands for the end of the data.
+    mark : (n_sessions,) float64
+    lots : Lots
+
+    Returns
+    -------
+    realised, open : (n_sessions,) float64
+        USD; realised is cumulative, open is net of all costs.
+    """
+    n_sessions = len(closes)
+    assert n_sessions or not len(lots.entry_ns), "a symbol that trades needs marks"
+    closes = closes.copy()
+    closes[-1:] = FOREVER
+    first = np.minimum(np.searchsorted(closes, lots.entry_ns, side="right"), n_sessions - 1)
+    is_closed = lots.exit_ns < FOREVER
+    end = np.where(is_closed, np.searchsorted(closes, lots.exit_ns, side="right"), n_sessions)
+    net = _sum_by(end[is_closed], lots.net_usd[is_closed], n_sessions)
+    return np.cumsum(net), _open_usd(mark, lots, first, end)
+
+
+def _open_usd(mark: Floats, lots: Lots, first: Ints, end: Ints) -> Floats:
     # One element a lot and close at which it is open, so that no running sum can drift.
     held = np.maximum(end - first, 0)
-    lot = np.repeat(np.arange(lots.height), held)
+    lot = np.repeat(np.arange(len(held)), held)
     session = np.arange(held.sum()) - np.repeat(np.cumsum(held) - held, held) + first[lot]
-    usd_per_point, entry = lots["usd_per_point"].to_numpy(), lots["entry_price"].to_numpy()
-    value = (mark[session] - entry[lot]) * usd_per_point[lot] - lots["costs_usd"].to_numpy()[lot]
+    value = (mark[session] - lots.entry_price[lot]) * lots.usd_per_point[lot] - lots.costs_usd[lot]
     return _sum_by(session, value, len(mark))
 
 
@@ -234,14 +287,37 @@ def _sum_by(session: Ints, usd: Floats, n_sessions: int) -> Floats:
 def _total_curve(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     seen = [part["session_date"] for part in parts] or [pl.Series(dtype=pl.Date)]
     dates = pl.concat(seen).unique().sort()
-    total = np.zeros((2, len(dates)))
-    for part in parts:
-        # The row of the symbol's last session on or before each date; -1 where there is none yet.
-        row = (
-            part["session_date"].search_sorted(dates, side="right").to_numpy().astype(np.int64) - 1
-        )
-        values = part.select("realised_usd", "open_usd").to_numpy().T[:, np.maximum(row, 0)]
-        total += np.where(row >= 0, values, 0.0)
+    total = total_values(
+        day_numbers(dates),
+        [
+            (
+                day_numbers(part["session_date"]),
+                part.select("realised_usd", "open_usd").to_numpy().T,
+            )
+            for part in parts
+        ],
+    )
     return pl.DataFrame({"session_date": dates}).with_columns(
         symbol=pl.lit(TOTAL), realised_usd=total[0], open_usd=total[1]
     )
+
+
+def total_values(days: Ints, parts: Sequence[tuple[Ints, Floats]]) -> Floats:
+    """Add the values of all symbols up, each as at its session on or before a date.
+
+    Parameters
+    ----------
+    days : (n,) int64, days since 1970-01-01
+    parts : sequence of ((n_sessions,) int64, (2, n_sessions) float64)
+        Days and values of each symbol.
+
+    Returns
+    -------
+    (2, n) float64
+    """
+    total = np.zeros((2, len(days)))
+    for own, values in parts:
+        # The row of the symbol's last session on or before each date; -1 where there is none yet.
+        row = np.searchsorted(own, days, side="right") - 1
+        total += np.where(row >= 0, values[:, np.maximum(row, 0)], 0.0)
+    return total

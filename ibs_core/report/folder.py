@@ -18,15 +18,31 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from ibs_core.errors import DataError, EnvironmentFault
-from ibs_core.report.run import DECISIONS, EQUITY, META_KEYS, TRADES, Run
+from ibs_core.report.run import BARS, DECISIONS, EQUITY, LOWS, META_KEYS, TOTAL, TRADES, Run
+from ibs_core.report.stored import completed, in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["read_run", "run_name", "write_run"]
+__all__ = ["read_run", "run_name", "write_run", "write_text"]
 
-_FRAMES: Final = {"trades": TRADES, "decisions": DECISIONS, "equity": EQUITY}
+_STORED_BARS: Final = pl.Schema({"symbol": pl.String(), **BARS})
+_FRAMES: Final = {
+    "trades": TRADES,
+    "decisions": DECISIONS,
+    "equity": EQUITY,
+    "lows": LOWS,
+    "bars": _STORED_BARS,
+}
+_LATER: Final = frozenset({"lows", "bars"})
+"""Tables that earlier versions did not write."""
+_NEEDED: Final = (
+    "run.json",
+    "config.resolved.yml",
+    "stats.json",
+    *(f"{name}.parquet" for name in _FRAMES if name not in _LATER),
+)
 
 
 def write_run(run: Run, out: Path, *, html: str | None) -> Path:
@@ -71,7 +87,7 @@ def write_run(run: Run, out: Path, *, html: str | None) -> Path:
 
 
 def read_run(folder: Path) -> Run:
-    """Read a run folder back; the signal bars are not stored and come back empty.
+    """Read a run folder back, one of an earlier version too.
 
     Parameters
     ----------
@@ -81,7 +97,8 @@ def read_run(folder: Path) -> Run:
     Returns
     -------
     Run
-        The run as it was written, ``meta["run_id"]`` included.
+        The run as it was written, ``meta["run_id"]`` included. What an earlier version did not write is
+        empty, or None with that reason.
 
     Raises
     ------
@@ -91,14 +108,51 @@ def read_run(folder: Path) -> Run:
         A file does not hold what a run folder holds.
     """
     with _faults(f"run folder {str(folder)!r} cannot be read"):
+        _refuse_others(folder)
+        bars, equity = _read_frame(folder, "bars"), _read_frame(folder, "equity")
+        symbols = [
+            *bars["symbol"].unique(maintain_order=True),
+            *equity["symbol"].unique(maintain_order=True),
+        ]
+        stats = _read_json(folder / "stats.json", frozenset())
         return Run(
             meta=_read_json(folder / "run.json", META_KEYS),
-            config_yaml=(folder / "config.resolved.yml").read_text("utf-8"),
-            stats=_read_json(folder / "stats.json", frozenset()),
+            config_yaml=_read_text(folder / "config.resolved.yml"),
+            stats=in_order(
+                completed(stats, str(folder / "stats.json")), list(dict.fromkeys([TOTAL, *symbols]))
+            ),
             trades=_read_frame(folder, "trades"),
             decisions=_read_frame(folder, "decisions"),
-            equity=_read_frame(folder, "equity"),
+            equity=equity,
+            bars={
+                str(symbol): own.drop("symbol")
+                for (symbol,), own in bars.group_by("symbol", maintain_order=True)
+            },
+            lows=_read_frame(folder, "lows"),
         )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder exists; a file of that name is replaced.
+    text : str
+
+    Raises
+    ------
+    EnvironmentFault
+        The disk is full, or the file may not be written.
+    """
+    hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    with _faults(f"file {str(path)!r} cannot be written"):
+        try:
+            _write_text(hidden, text)
+            hidden.replace(path)
+        finally:
+            hidden.unlink(missing_ok=True)
 
 
 def run_name(meta: dict[str, Any]) -> str:
@@ -124,12 +178,21 @@ def _write_files(run: Run, folder: Path, html: str | None) -> None:
         ("trades", run.trades),
         ("decisions", run.decisions),
         ("equity", run.equity),
+        ("lows", run.lows),
+        ("bars", _stored_bars(run)),
     ):
         _write_frame(frame, folder / f"{name}.parquet")
     _write_text(folder / "stats.json", _json(run.stats))
     _write_text(folder / "config.resolved.yml", run.config_yaml)
     if html is not None:
         _write_text(folder / "report.html", html)
+
+
+def _stored_bars(run: Run) -> pl.DataFrame:
+    parts = [
+        bars.select(pl.lit(symbol).alias("symbol"), pl.all()) for symbol, bars in run.bars.items()
+    ]
+    return pl.concat([pl.DataFrame(schema=_STORED_BARS), *parts])
 
 
 def _publish(run: Run, hidden: Path, out: Path) -> Path:
@@ -185,23 +248,66 @@ def _sync(folder: Path) -> None:
         os.close(handle)
 
 
+def _refuse_others(folder: Path) -> None:
+    """Refuse a folder that is none of a run, or half of one."""
+    next(
+        folder.iterdir(), None
+    )  # no such folder, no folder at all, no permission: the system says which
+    missing = [name for name in _NEEDED if not (folder / name).is_file()]
+    if not missing:
+        return
+    runs = sorted(path.parent.name for path in folder.glob("*/run.json"))
+    whole = len(missing) == len(_NEEDED)
+    remedy = "name a folder that `ibs backtest` wrote" if whole else "run the back-test again"
+    raise EnvironmentFault(
+        f"folder {str(folder)!r} is {'no' if whole else 'half a'} run folder",
+        expected=", ".join(_NEEDED),
+        found=f"no {', '.join(missing)}",
+        remedy=f"name a run folder in it, such as {str(folder / runs[-1])!r}" if runs else remedy,
+    )
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        remedy = "run the back-test again"
+        raise DataError(
+            "run file is not text", found=str(error), where=str(path), remedy=remedy
+        ) from error
+
+
 def _read_json(path: Path, keys: frozenset[str]) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise DataError("run file is not JSON", found=str(error), where=str(path)) from error
+    except (ValueError, RecursionError) as error:
+        remedy = "run the back-test again"
+        raise DataError(
+            "run file is not JSON", found=str(error), where=str(path), remedy=remedy
+        ) from error
     if not isinstance(value, dict) or not keys <= value.keys():
         expected = f"an object with {sorted(keys)}" if keys else "an object"
-        raise DataError("run file is not of a run folder", expected=expected, where=str(path))
+        raise DataError(
+            "run file is not of a run folder",
+            expected=expected,
+            found=f"keys {sorted(value)}" if isinstance(value, dict) else type(value).__name__,
+            where=str(path),
+            remedy="run the back-test again",
+        )
     return value
 
 
 def _read_frame(folder: Path, name: str) -> pl.DataFrame:
     path = folder / f"{name}.parquet"
+    if name in _LATER and not path.exists():
+        return pl.DataFrame(schema=_FRAMES[name])
     try:
         frame = pl.read_parquet(path, hive_partitioning=False)
     except pl.exceptions.PolarsError as error:
-        raise DataError("run file is not Parquet", found=str(error), where=str(path)) from error
+        remedy = "run the back-test again"
+        raise DataError(
+            "run file is not Parquet", found=str(error), where=str(path), remedy=remedy
+        ) from error
     if frame.schema != _FRAMES[name]:
         raise DataError(
             "run file has other columns than this version writes",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import polars as pl
@@ -15,7 +15,10 @@ from ibs_core.report.run import EXIT_REASONS
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["packed", "price_arrays", "thin_bars"]
+__all__ = ["POINTS_A_SYMBOL", "packed", "price_arrays", "thin_bars"]
+
+POINTS_A_SYMBOL: Final = 20_000
+"""Bars of one symbol that a chart draws; 5.5 bytes each in the page."""
 
 Packed = dict[str, Any]
 
@@ -35,12 +38,12 @@ def price_arrays(bars: pl.DataFrame, trades: pl.DataFrame, n_max: int) -> Packed
     Returns
     -------
     dict
-        JSON values: ``bars``, ``merged`` (signal bars in one) and the columns of the trades.
+        JSON values: ``bars``, ``merged`` (most signal bars in one) and the columns of the trades.
     """
     thin, trades = thin_bars(bars, n_max), trades.sort("exit_time")  # the page searches them
     reason = {name: i for i, name in enumerate(EXIT_REASONS)}
     return {
-        "merged": math.ceil(bars.height / n_max),
+        "merged": thin["merged"].max(),
         "bars": _packed_bars(thin),
         "entry_time": packed(_minutes(trades["entry_time"]), "i4"),
         "entry_price": packed(trades["entry_price"], "f4"),
@@ -79,6 +82,7 @@ def thin_bars(bars: pl.DataFrame, n_max: int) -> pl.DataFrame:
             pl.col("high").max(),
             pl.col("low").min(),
             pl.col("close").last(),
+            pl.col("merged").sum(),
         )
         .drop("part")
     )

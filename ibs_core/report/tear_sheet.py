@@ -1,32 +1,40 @@
-"""The tear sheet: one HTML file that needs no network, light and dark, on a laptop and a phone."""
+"""The tear sheet of one run: everything a trader decides from, in the order in which it is asked."""
+
+# ruff: noqa: RUF001 -- minus and times are printed as typographers do
 
 from __future__ import annotations
 
-import json
-from datetime import UTC, date, datetime
-from functools import cache
+import math
+from datetime import UTC, datetime
 from html import escape
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
-from ibs_core.report import tables
-from ibs_core.report.charts import chart_payload
+import polars as pl
+
+from ibs_core.report import curve_tables, markup, tables
+from ibs_core.report.banners import banners
+from ibs_core.report.charts import chart_payload, counted_trades
+from ibs_core.report.cost_steps import break_even_multiple, cost_steps
+from ibs_core.report.curve import SESSIONS_A_YEAR
+from ibs_core.report.curve_charts import ROLLING_SESSIONS
+from ibs_core.report.definitions import BY_KEY, format_value
+from ibs_core.report.drawdowns import worst_drawdowns
+from ibs_core.report.markup import chart, empty, section, wide
+from ibs_core.report.page import header, page, spelt_day
+from ibs_core.report.run import TOTAL
+from ibs_core.report.veto_panel import veto_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ibs_core.report.run import Run
 
-__all__ = ["SHORT_SAMPLE", "render"]
+__all__ = ["provenance", "render"]
 
-SHORT_SAMPLE: Final = 100
-"""Below this many trades the report says that the sample is short."""
-
-# Whatever a text smuggles in, the page can load nothing.
-_POLICY: Final = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
-)
 _SPANS: Final = {"30": "1 month", "91": "3 months", "365": "1 year", "all": "All"}
+_N_DRAWDOWNS: Final = 10
+_NO_TRADES: Final = "No trades."
+Payload = dict[str, Any]
 
 
 def render(run: Run) -> str:
@@ -43,212 +51,45 @@ def render(run: Run) -> str:
         The page. The same run gives the same text.
     """
     payload = chart_payload(run)
-    sections = [
-        _header(run),
-        _notes(run),
-        _headline(run),
-        _equity(run),
-        _months(run),
-        f"<div class='pair'>{_exits(run)}{_distribution(run)}</div>",
-        _price(payload["prices"]),
-        _symbols(run),
-        _apart(run),
-        _blocked(run),
-        _definitions(run),
-        _provenance(run),
-    ]
-    return _page("".join(sections), payload, title=f"IBS back-test: {', '.join(_symbol_list(run))}")
-
-
-def _page(body: str, payload: dict[str, Any], *, title: str) -> str:
-    # In a script element only "<" can end the data early.
-    data = json.dumps(payload, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    return (
-        "<!doctype html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n"
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>\n"
-        f"<title>{escape(title)}</title>\n<style>\n{_asset('tear_sheet.css')}</style>\n</head>\n"
-        f"<body>\n<main>\n{body}\n</main>\n"
-        f"<script type='application/json' id='payload'>{data}</script>\n"
-        f"<script>{_plotly()}</script>\n<script>\n{_asset('tear_sheet.js')}</script>\n"
-        "</body>\n</html>\n"
+    sections: tuple[Callable[[Run, Payload], str], ...] = (
+        _header,
+        _banners,
+        _headline,
+        _equity,
+        _open_positions,
+        _months,
+        _years,
+        _drawdowns,
+        _rolling,
+        _pair(_exits, _distribution),
+        _excursions,
+        _pair(_hours, _weekdays),
+        _forward,
+        _price,
+        _costs,
+        _symbols,
+        _veto,
+        _apart,
+        _blocked,
+        _definitions,
+        _provenance,
     )
+    body = "".join(make(run, payload) for make in sections)
+    return page(body, payload, title=f"IBS back-test: {', '.join(_symbol_list(run))}")
 
 
-def _asset(name: str) -> str:
-    return (files("ibs_core.report") / "assets" / name).read_text("utf-8")
+def provenance(run: Run) -> str:
+    """Tell how a run was made: command, versions, digests, configuration.
 
+    Parameters
+    ----------
+    run : Run
 
-@cache
-def _plotly() -> str:
-    # Read as a file: importing Plotly costs a second and only the script is needed.
-    return (files("plotly") / "package_data" / "plotly.min.js").read_text("utf-8")
-
-
-def _section(title: str, content: str, *, hint: str = "") -> str:
-    return (
-        f"<section><div class='head'><h2>{title}</h2><p class='hint'>{hint}</p></div>"
-        f"{content}</section>"
-    )
-
-
-def _wide(table: str) -> str:
-    return f"<div class='wide'>{table}</div>"
-
-
-def _empty(text: str) -> str:
-    return f"<p class='empty'>{text}</p>"
-
-
-def _symbol_list(run: Run) -> list[str]:
-    return list(run.stats["by_symbol"]) or list(run.bars) or ["no symbols"]
-
-
-def _header(run: Run) -> str:
-    stats, total = run.stats, run.stats["total"]
-    facts = [f"{total['trades']:,} trades", f"capital ${stats['capital_usd']:,.0f}"]
-    if stats["first_session"]:
-        span = f"{_day(stats['first_session'])} to {_day(stats['last_session'])}"
-        facts = [span, f"{total['sessions']:,} sessions", *facts]
-    return (
-        "<header><p class='eyebrow'>IBS back-test</p>"
-        f"<h1>{escape(' · '.join(_symbol_list(run)))}</h1>"
-        f"<p class='facts'>{''.join(f'<span>{fact}</span>' for fact in facts)}</p></header>"
-    )
-
-
-def _day(text: str) -> str:
-    day = date.fromisoformat(text)
-    return f"{day.day} {day:%b %Y}"
-
-
-def _notes(run: Run) -> str:
-    notes, n_trades = [], run.stats["total"]["trades"]
-    if run.meta["generated_data"]:
-        notes.append(
-            "<p><strong>Generated data.</strong> These prices were made by a random generator; "
-            "the results say nothing about any market.</p>"
-        )
-    if n_trades < SHORT_SAMPLE:
-        count = "No trades" if not n_trades else f"{n_trades} trade{'s'[: n_trades != 1]}"
-        notes.append(
-            f"<p><strong>Short sample.</strong> {count}; below {SHORT_SAMPLE} the statistics "
-            "are mostly chance.</p>"
-        )
-    if run.meta["warnings"]:
-        items = "".join(f"<li>{escape(str(text))}</li>" for text in run.meta["warnings"])
-        notes.append(f"<p><strong>Warnings.</strong></p><ul>{items}</ul>")
-    return f"<aside class='note' role='note'>{''.join(notes)}</aside>" if notes else ""
-
-
-def _headline(run: Run) -> str:
-    stats, told = run.stats, ""
-    if "inside_training" in stats:
-        n_inside, n_trades = stats["inside_training"]["total"]["trades"], run.trades.height
-        told = f"{n_inside:,} of {n_trades:,} trades lie in a training window; these numbers leave them out."
-        if n_inside and n_inside == n_trades:
-            told = "No out-of-sample trade: every trade lies in the training window of its model."
-        told = _empty(told)
-    return f"<section style='padding:0'>{tables.headline(stats['total'])}</section>{told}"
-
-
-def _equity(run: Run) -> str:
-    if not run.equity.height:
-        return _section("Equity and drawdown", _empty("No session closed in this period."))
-    hint = "At session closes, net of all costs; the dotted line is the stated capital"
-    if "inside_training" in run.stats:
-        hint = "Of all trades; shaded where they lie in a training window. " + hint
-    return _section(
-        "Equity and drawdown", "<div id='equity' class='chart'></div>", hint=hint
-    ) + _open_positions(run)
-
-
-def _open_positions(run: Run) -> str:
-    positions = run.stats.get("open_positions")
-    if not positions:
-        return ""
-    hint = "Valued at the last close, net of all costs; not counted as trades"
-    return _section("Open at the end", _wide(tables.open_table(positions)), hint=hint)
-
-
-def _months(run: Run) -> str:
-    months = run.stats["monthly"].get("TOTAL")
-    if not months:
-        return ""
-    hint = "Change in equity, net of all costs, USD"
-    return _section("Months", _wide(tables.month_table(months)), hint=hint)
-
-
-def _exits(run: Run) -> str:
-    reasons = run.stats["by_exit_reason"]
-    content = _wide(tables.exit_table(reasons)) if reasons else _empty("No trades.")
-    return _section("Exit reasons", content)
-
-
-def _distribution(run: Run) -> str:
-    content = "<div id='distribution' class='chart'></div>" if run.stats["total"]["trades"] else ""
-    return _section(
-        "Trade results",
-        content or _empty("No trades."),
-        hint="Trades by net P&amp;L, USD; outer bars hold the rest",
-    )
-
-
-def _price(prices: Mapping[str, Any]) -> str:
-    if not prices:
-        return ""
-    symbols = _tabs("symbols", {symbol: symbol for symbol in prices}, chosen=next(iter(prices)))
-    content = (
-        f"<div class='tools'>{symbols}{_tabs('spans', _SPANS, chosen='all')}</div>"
-        "<div id='price' class='chart'></div><p class='key'>"
-        "<span><i class='win'>▲ ●</i>entry and exit of a win</span>"
-        "<span><i class='loss'>▲ ●</i>of a loss</span>"
-        "<span class='mouse'>Drag to zoom, double-click to reset</span><span>Times are UTC.</span>"
-        "<span id='merged'></span></p>"
-    )
-    return _section("Trades on price", content, hint="Signal-bar closes; candles when zoomed in")
-
-
-def _tabs(group: str, labels: Mapping[str, str], *, chosen: str) -> str:
-    buttons = "".join(
-        f"<button type='button' data-value='{escape(value)}' "
-        f"aria-pressed='{'true' if value == chosen else 'false'}'>{escape(label)}</button>"
-        for value, label in labels.items()
-    )
-    return f"<div class='tabs' id='{group}'>{buttons}</div>"
-
-
-def _symbols(run: Run) -> str:
-    curves = {
-        str(symbol): curve["equity_usd"].to_list()
-        for (symbol,), curve in run.equity.group_by("symbol", maintain_order=True)
-    }
-    hint = "Lines are of all trades" if "inside_training" in run.stats else ""
-    return _section("Symbols", _wide(tables.symbol_table(run.stats, curves)), hint=hint)
-
-
-def _apart(run: Run) -> str:
-    apart = run.stats.get("inside_training")
-    if not apart:
-        return ""
-    content = tables.window_table(run.stats["training_windows"], apart)
-    hint = "What models were trained on is no evidence of them; no statistic above counts it"
-    return _section("Inside training windows", _wide(content), hint=hint)
-
-
-def _blocked(run: Run) -> str:
-    blocked = run.stats.get("blocked") or {}
-    if not any(blocked.values()):
-        return ""
-    hint = "Signal bars without an entry, by the first gate that failed"
-    return _section("Blocked entries", _wide(tables.blocked_table(blocked)), hint=hint)
-
-
-def _definitions(run: Run) -> str:
-    return _section("All statistics", tables.definitions_table(run.stats["total"]))
-
-
-def _provenance(run: Run) -> str:
+    Returns
+    -------
+    str
+        HTML.
+    """
     meta = run.meta
     created = datetime.fromisoformat(meta["created_utc"]).astimezone(UTC)
     facts = {
@@ -266,8 +107,244 @@ def _provenance(run: Run) -> str:
         f"<dt>{name}</dt><dd class='digest'>{escape(str(text))}</dd>"
         for name, text in digests.items()
     ]
+    return f"<dl class='meta'>{''.join(rows)}</dl><pre>{escape(run.config_yaml)}</pre>"
+
+
+def _pair(*halves: Callable[[Run, Payload], str]) -> Callable[[Run, Payload], str]:
+    def both(run: Run, payload: Payload) -> str:
+        content = "".join(half(run, payload) for half in halves)
+        return f"<div class='pair'>{content}</div>" if content else ""
+
+    return both
+
+
+def _symbol_list(run: Run) -> list[str]:
+    return list(run.stats["by_symbol"]) or list(run.bars) or ["no symbols"]
+
+
+def _of_all(run: Run) -> str:
+    """Tell a panel whose numbers take in what the statistics leave out."""
+    return "Of all trades. " if "inside_training" in run.stats else ""
+
+
+def _header(run: Run, _payload: Payload) -> str:
+    stats, total = run.stats, run.stats["total"]
+    facts = [f"{total['trades']:,} trades", f"capital ${stats['capital_usd']:,.0f}"]
+    if stats["first_session"]:
+        span = f"{spelt_day(stats['first_session'])} to {spelt_day(stats['last_session'])}"
+        facts = [span, f"{total['sessions']:,} sessions", *facts]
+    return header("IBS back-test", " · ".join(_symbol_list(run)), facts)
+
+
+def _banners(run: Run, _payload: Payload) -> str:
+    return banners(run)
+
+
+def _headline(run: Run, _payload: Payload) -> str:
+    return f"<section style='padding:0'>{tables.headline(run.stats['total'])}</section>"
+
+
+def _equity(run: Run, payload: Payload) -> str:
+    title = "Equity and drawdown"
+    if "equity" not in payload["charts"]:
+        return section(title, empty("No session closed in this period."))
+    hint = "At session closes, net of all costs; the dotted line is the stated capital"
+    if "inside_training" in run.stats:
+        hint = "Of all trades; shaded where they lie in a training window. " + hint
+    key = "<span><i class='loss'>■</i>drawdown at session closes</span>"
+    if run.lows.height == run.equity.height:
+        bound = escape(BY_KEY["max_drawdown_intrabar_usd"].definition)
+        key += f"<span class='term' title='{bound}'><i>─</i>intrabar, a bound</span>"
+    return section(title, f"{chart('equity')}<p class='key'>{key}</p>", hint=hint)
+
+
+def _open_positions(run: Run, _payload: Payload) -> str:
+    positions = run.stats.get("open_positions")
+    if not positions:
+        return ""
+    hint = "Valued at the last close, net of all costs; not counted as trades"
+    return section("Open at the end", wide(tables.open_table(positions)), hint=hint)
+
+
+def _months(run: Run, _payload: Payload) -> str:
+    months = run.stats["monthly"].get(TOTAL)
+    if not months:
+        return ""
+    hint = "Change in equity, net of all costs, USD"
+    return section("Months", wide(curve_tables.month_table(months)), hint=hint)
+
+
+def _years(run: Run, _payload: Payload) -> str:
+    months, years = run.stats["monthly"].get(TOTAL), run.stats.get("by_year")
+    if not months or years is None:
+        return ""
+    content = curve_tables.year_table(months, years, capital=run.stats["capital_usd"])
+    hint = "Net is the change in equity; trades count in the year of their entry"
+    return section("Years", wide(content), hint=hint)
+
+
+def _drawdowns(run: Run, _payload: Payload) -> str:
+    total = run.equity.filter(pl.col("symbol") == TOTAL)
+    rows = worst_drawdowns(total, capital=run.stats["capital_usd"], n_most=_N_DRAWDOWNS)
+    if not total.height:
+        return ""
+    hint = f"{_of_all(run)}At session closes; calendar days from the peak to its recovery"
+    content = wide(curve_tables.drawdown_table(rows)) if rows else empty("No drawdown.")
+    return section("Worst drawdowns", content, hint=hint)
+
+
+def _rolling(run: Run, payload: Payload) -> str:
+    if not run.equity.height:
+        return ""
+    content = empty(f"Fewer than {ROLLING_SESSIONS} sessions, or equity that never changed.")
+    hint = ""
+    if "rolling" in payload["charts"]:
+        content = chart("rolling")
+        hint = (
+            f"{_of_all(run)}Of the last {ROLLING_SESSIONS} sessions, annualised; its standard error is "
+            f"about {math.sqrt(SESSIONS_A_YEAR / ROLLING_SESSIONS):.1f}"
+        )
+    return section("Rolling Sharpe ratio", content, hint=hint)
+
+
+def _exits(run: Run, _payload: Payload) -> str:
+    reasons = run.stats["by_exit_reason"]
+    content = wide(tables.exit_table(reasons)) if reasons else empty(_NO_TRADES)
+    return section("Exit reasons", content)
+
+
+def _distribution(_run: Run, payload: Payload) -> str:
+    hint = "Trades by net P&amp;L, USD; outer bars hold the rest"
+    return section("Trade results", _place(payload, "distribution"), hint=hint)
+
+
+def _place(payload: Payload, name: str) -> str:
+    return chart(name) if name in payload["charts"] else empty(_NO_TRADES)
+
+
+def _excursions(_run: Run, payload: Payload) -> str:
+    if "mae" not in payload["charts"]:
+        return ""
+    halves = []
+    for name, told in (("mae", "against"), ("mfe", "for")):
+        drawn = payload["charts"][name]
+        n_all, n_shown = drawn["trades"], drawn["shown"]
+        hint = f"Net P&amp;L over the furthest the price went {told} the trade, USD"
+        if n_shown < n_all:
+            hint += f"; {n_shown:,} of {n_all:,} trades, evenly by rank"
+        halves.append(section(name.upper(), chart(name), hint=hint))
+    return f"<div class='pair'>{''.join(halves)}</div>"
+
+
+def _hours(run: Run, payload: Payload) -> str:
+    if "by_hour" not in run.stats:
+        return ""
+    hint = "Net P&amp;L by the hour of the entry's fill, Chicago"
+    return section("Hours", _place(payload, "hours"), hint=hint)
+
+
+def _weekdays(run: Run, payload: Payload) -> str:
+    if "by_weekday" not in run.stats:
+        return ""
+    hint = "Net P&amp;L by the trade date of the entry"
+    return section("Weekdays", _place(payload, "weekdays"), hint=hint)
+
+
+def _forward(run: Run, payload: Payload) -> str:
+    if "forward_returns" not in run.stats:
+        return ""
+    title = "Forward returns by IBS"
+    charts = payload["variants"].get("forward")
+    if not charts:
+        return section(title, empty("No closed signal bar in this period."))
+    n_bars = run.stats["forward_returns"][TOTAL]["all"]["bars"]
+    hint = f"All {n_bars:,} signal bars, traded or not, before costs; 1 bp is 0.01 %"
+    key = (
+        "<span><i class='run-1'>●</i>to the next bar's close</span>"
+        "<span><i class='run-2'>●</i>to the next session's close</span>"
+        "<span>Bars of error are two standard errors, by session date. Dotted: all bars.</span>"
+    )
+    choice = markup.tabs("forward-tabs", {name: name for name in charts}, chosen="All")
+    content = f"<div class='tools'>{choice}</div>{chart('forward')}<p class='key'>{key}</p>"
+    return section(title, content, hint=hint)
+
+
+def _price(_run: Run, payload: Payload) -> str:
+    prices = payload["prices"]
+    if not prices:
+        return ""
+    symbols = markup.tabs("symbols", {name: name for name in prices}, chosen=next(iter(prices)))
+    content = (
+        f"<div class='tools'>{symbols}{markup.tabs('spans', _SPANS, chosen='all')}</div>"
+        f"{chart('price')}<p class='key'>"
+        "<span><i class='win'>▲ ●</i>entry and exit of a win</span>"
+        "<span><i class='loss'>▲ ●</i>of a loss</span>"
+        "<span class='mouse'>Drag to zoom, double-click to reset</span><span>Times are UTC.</span>"
+        "<span id='merged'></span></p>"
+    )
+    hint = "Signal-bar closes; candles when zoomed in. All symbols, equity and Sharpe ratio zoom together"
+    return section("Trades on price", content, hint=hint)
+
+
+def _costs(run: Run, payload: Payload) -> str:
+    title = "Cost sensitivity"
+    if "costs" not in payload["charts"]:
+        return section(title, empty(_NO_TRADES))
+    trades = counted_trades(run)
+    most, ticks = break_even_multiple(trades), run.stats["total"]["break_even_ticks"]
+    told = "Nothing was earned before costs." if most is None else ""
+    if most is not None:
+        told = f"Net is 0 at {most:.2f} × the costs charged"
+        told += "." if ticks is None else f", or at {format_value(ticks, 'ticks')} a fill."
+    rows = wide(curve_tables.cost_table(cost_steps(trades)))
+    content = f"<div class='halves'>{chart('costs')}{rows}</div>"
+    hint = "The same trades at multiples of commission and slippage. " + told
+    return section(title, content, hint=hint)
+
+
+def _symbols(run: Run, _payload: Payload) -> str:
+    curves = {
+        str(symbol): curve["equity_usd"].to_list()
+        for (symbol,), curve in run.equity.group_by("symbol", maintain_order=True)
+    }
+    hint = "Lines are of all trades" if "inside_training" in run.stats else ""
+    return section("Symbols", wide(tables.symbol_table(run.stats, curves)), hint=hint)
+
+
+def _veto(run: Run, payload: Payload) -> str:
+    rows = veto_rows(run)
+    if not rows:
+        return ""
+    hint = "Candidates by score; vetoed are those below the threshold where models veto"
+    margins = ""
+    if "margins" in payload["charts"]:
+        margins = f"<p class='hint'>Score − threshold, all models</p>{chart('margins')}"
+    return section("Veto", wide(tables.veto_table(rows)) + margins, hint=hint)
+
+
+def _apart(run: Run, _payload: Payload) -> str:
+    apart = run.stats.get("inside_training")
+    if not apart:
+        return ""
+    content = tables.window_table(run.stats["training_windows"], apart)
+    hint = "What models were trained on is no evidence of them; no statistic above counts it"
+    return section("Inside training windows", wide(content), hint=hint)
+
+
+def _blocked(run: Run, _payload: Payload) -> str:
+    blocked: Mapping[str, Mapping[str, int]] = run.stats.get("blocked") or {}
+    if not any(blocked.values()):
+        return ""
+    hint = "Signal bars without an entry, by the first gate that failed"
+    return section("Blocked entries", wide(tables.blocked_table(blocked)), hint=hint)
+
+
+def _definitions(run: Run, _payload: Payload) -> str:
+    return section("All statistics", tables.definitions_table(run.stats["total"]))
+
+
+def _provenance(run: Run, _payload: Payload) -> str:
     return (
         "<section><details><summary>Configuration and digests</summary>"
-        f"<dl class='meta'>{''.join(rows)}</dl><pre>{escape(run.config_yaml)}</pre>"
-        "</details></section>"
+        f"{provenance(run)}</details></section>"
     )

@@ -1,0 +1,304 @@
+"""What candidates share: bars, feature rows and schedules, made once; and what each adds to them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+import numpy as np
+
+from ibs_core import signals
+from ibs_core.backtest import Laid, gather, lay
+from ibs_core.bars import NEVER, joined
+from ibs_core.feeds import lay_beside
+from ibs_core.ledger import line_of, marks_frame
+from ibs_core.parameters import make_params, make_risk
+from ibs_core.reading import Key, feeds_of
+from ibs_core.report.trade_facts import day_numbers
+from ibs_core.schedule import make_schedule
+from ibs_core.series import copied
+from ibs_core.universe import Universe
+from ibs_core.wiring import memory_of, new_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import date
+
+    import polars as pl
+    from numpy.typing import NDArray
+
+    from ibs_core.backtest import Gathered
+    from ibs_core.bars import Floats, Ints, Records
+    from ibs_core.contracts import ContractMap
+    from ibs_core.feeds import Feed
+    from ibs_core.ledger import Line
+    from ibs_core.market_data import MinuteSource
+    from ibs_core.series import Series
+    from ibs_core.sweep.candidate import Candidate
+    from ibs_core.universe import Symbol
+
+__all__ = ["Job", "Marks", "Stage", "Stages"]
+
+_Kind = TypeVar("_Kind", bound=np.generic)
+_N_STAGES: Final = 4
+_N_READINGS: Final = 2
+
+
+class Marks(NamedTuple):
+    """Last prices of one symbol's sessions.
+
+    Attributes
+    ----------
+    days : (n_sessions,) int64, days since 1970-01-01
+    closes_ns : (n_sessions,) int64, UTC ns
+    prices : (n_sessions,) float64
+    """
+
+    days: Ints
+    closes_ns: Ints
+    prices: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stage:
+    """Arrays that candidates share; no candidate writes to them.
+
+    Attributes
+    ----------
+    laid : Laid
+    schedule : (n_bars,) SCHEDULE
+    rows : tuple of (n_closed, n_columns) float64
+        Feature rows of each symbol's closed bars.
+    n_days : tuple of (n_closed,) int64
+        Sessions that each symbol's features had taken by each of those bars.
+    marks : tuple of Marks
+        Of each symbol.
+    days : (n_sessions,) int64, days since 1970-01-01
+        Sessions of any symbol.
+    """
+
+    laid: Laid
+    schedule: Records
+    rows: tuple[Floats, ...]
+    n_days: tuple[Ints, ...]
+    marks: tuple[Marks, ...]
+    days: Ints
+
+    def arrived(self) -> Stage:
+        """Return the same with plain, writable arrays, where they came to another process.
+
+        A map of a file is a subclass, and what a cluster sends cannot be written to: compiled code, which knows
+        plain arrays only, would be compiled anew for either.
+        """
+        laid = self.laid
+        return Stage(
+            Laid(*map(_plain, (laid.bars, laid.path, laid.sessions, laid.starts))),
+            _plain(self.schedule),
+            tuple(_plain(each) for each in self.rows),
+            tuple(_plain(each) for each in self.n_days),
+            self.marks,
+            self.days,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """What one candidate adds to a stage.
+
+    Attributes
+    ----------
+    number : int
+        Of the candidate.
+    params : (n_symbols,) PARAMS
+    risk : (1,) RISK
+    lines : tuple of Line
+    capital : float
+    """
+
+    number: int
+    params: Records
+    risk: Records
+    lines: tuple[Line, ...]
+    capital: float
+
+
+class Stages:
+    """Makes stages, and keeps the last few.
+
+    Parameters
+    ----------
+    source : MinuteSource
+    contracts : ContractMap
+    roots : sequence of str
+        What is traded.
+    start, end : date or None
+    strict : bool
+        Refuse data that would be repaired.
+    progress : callable
+        Called with a root and the number of its minutes just read.
+    """
+
+    def __init__(
+        self,
+        source: MinuteSource,
+        contracts: ContractMap,
+        roots: Sequence[str],
+        *,
+        start: date | None,
+        end: date | None,
+        strict: bool,
+        progress: Callable[[str, int], None],
+    ) -> None:
+        self._source, self._contracts = source, contracts
+        self._options: dict[str, Any] = {
+            "roots": roots,
+            "start": start,
+            "end": end,
+            "strict": strict,
+            "progress": progress,
+        }
+        self._readings: OrderedDict[str, Gathered] = OrderedDict()
+        self._stages: OrderedDict[str, tuple[Stage, list[Symbol], list[Series]]] = OrderedDict()
+        self.warnings: list[str] = []
+
+    def get(self, candidate: Candidate) -> Stage:
+        """Return the stage of a candidate.
+
+        Parameters
+        ----------
+        candidate : Candidate
+
+        Returns
+        -------
+        Stage
+        """
+        return self._made(candidate)[0]
+
+    def job(self, candidate: Candidate) -> Job:
+        """Return what a candidate adds to its stage.
+
+        Parameters
+        ----------
+        candidate : Candidate
+
+        Returns
+        -------
+        Job
+        """
+        _, symbols, series = self._made(candidate)
+        settings = candidate.settings
+        params = [
+            make_params(
+                settings.strategy_of(symbol.root),
+                symbol.executed,
+                symbol.gates,
+                quantity=symbol.quantity,
+                costs=settings.costs,
+            )
+            for symbol in symbols
+        ]
+        return Job(
+            candidate.number,
+            joined(params),
+            make_risk(settings.risk, veto=False),
+            tuple(
+                line_of(symbol, item.instruments, settings.costs)
+                for symbol, item in zip(symbols, series, strict=True)
+            ),
+            settings.capital,
+        )
+
+    def _made(self, candidate: Candidate) -> tuple[Stage, list[Symbol], list[Series]]:
+        bars, shared = candidate.sharing
+        if shared not in self._stages:
+            found = _kept(self._readings, bars, _N_READINGS, lambda: self._read(candidate))
+            universe = Universe(
+                candidate.settings,
+                self._contracts,
+                start=self._options["start"],
+                end=self._options["end"],
+            )
+            symbols = [universe.get(symbol.root) for symbol in found.symbols]
+            _kept(
+                self._stages,
+                shared,
+                _N_STAGES,
+                lambda: (_stage(symbols, found), symbols, list(found.series)),
+            )
+        return self._stages[shared]
+
+    def _read(self, candidate: Candidate) -> Gathered:
+        found = gather(self._source, candidate.settings, self._contracts, **self._options)
+        self.warnings = list(dict.fromkeys([*self.warnings, *found.warnings]))
+        return found
+
+
+def _plain(array: NDArray[_Kind]) -> NDArray[_Kind]:
+    return np.require(np.asarray(array), requirements="W")
+
+
+def _kept(held: OrderedDict[str, Any], key: str, most: int, make: Callable[[], Any]) -> Any:
+    """Return what is held by a key, made when it is not; of the others the newest stay."""
+    if key not in held:
+        while len(held) >= most:
+            held.popitem(last=False)
+        held[key] = make()
+    return held[key]
+
+
+def _stage(symbols: Sequence[Symbol], found: Gathered) -> Stage:
+    schedules, rows, n_days = [], [], []
+    for symbol, series in zip(symbols, found.series, strict=True):
+        own = found.feeds[Key(symbol.root, symbol.rule.tf_ns)]
+        beside = lay_beside(symbol.wiring, own, feeds_of(symbol, found.feeds), symbol.rule.tf_ns)
+        schedule = make_schedule(series.bars, symbol.sessions, symbol.rule, series.seams)
+        schedule["feeds_cold"][: len(own.bars)] = beside.cold
+        schedules.append(schedule)
+        rows.append(_rows(symbol, own, beside.foreign, beside.day_pair, schedule))
+        n_days.append(np.searchsorted(own.days["end_ns"], own.bars["end_ns"], side="right"))
+    marks = tuple(
+        _marks(marks_frame(series, symbol.sessions, symbol.rule.first_date))
+        for symbol, series in zip(symbols, found.series, strict=True)
+    )
+    days = np.unique(np.concatenate([each.days for each in marks]))
+    laid = _unended(lay(symbols, found.series), found.series)
+    return Stage(laid, joined(schedules), tuple(rows), tuple(n_days), marks, days)
+
+
+def _marks(frame: pl.DataFrame) -> Marks:
+    days = day_numbers(frame["session_date"])
+    return Marks(days, frame["close_ns"].to_numpy(), frame["mark"].to_numpy())
+
+
+def _unended(laid: Laid, series: Sequence[Series]) -> Laid:
+    """Let a last bar that the data do not complete end NEVER: it fills and protects, but decides nothing."""
+    last = [
+        int(start["stop"]) - 1
+        for start, item in zip(laid.starts, series, strict=True)
+        if not item.complete
+    ]
+    if not last:
+        return laid
+    bars = copied(laid.bars)  # others may be made of the same reading
+    bars["end_ns"][last] = NEVER
+    return replace(laid, bars=bars)
+
+
+def _rows(
+    symbol: Symbol, own: Feed, foreign: Floats, day_pair: Floats, schedule: Records
+) -> Floats:
+    graph = symbol.wiring.graph
+    rows = np.empty((len(own.bars), len(graph.columns)))
+    signals.features_many(
+        graph,
+        memory_of(new_state(graph.bar)),
+        memory_of(new_state(graph.day)),
+        own.bars,
+        own.days,
+        np.ascontiguousarray(schedule["calendar"][: len(own.bars)]),
+        foreign,
+        day_pair,
+        rows,
+    )
+    return rows
