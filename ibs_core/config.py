@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from ibs_core.config_faults import config_error
+from ibs_core.config_faults import config_error, refuse_secrets
 from ibs_core.config_values import (
     MINUTE_NS,
     Clock,
@@ -38,7 +38,7 @@ from ibs_core.config_values import (
     off_for_false,
     section,
 )
-from ibs_core.operating import Alerts, Live, Monitoring, Preflight, Route
+from ibs_core.operating import Alerts, KillSwitch, Live, Monitoring, Preflight, Routes
 from ibs_core.overlays import merge, read_overlay
 
 if TYPE_CHECKING:
@@ -197,8 +197,8 @@ class Settings(Frozen):
     ] = Field(default_factory=dict)
     contract_map: str | None = None
     live: Annotated[Live, BeforeValidator(section)] = Live()
-    routes: Annotated[dict[str, Route], BeforeValidator(section)] = Field(default_factory=dict)
-    killswitch: Any = None
+    routes: Routes = Field(default_factory=dict)
+    killswitch: KillSwitch = None
     preflight: Annotated[Preflight, BeforeValidator(section)] = Preflight()
     monitoring: Annotated[Monitoring, BeforeValidator(section)] = Monitoring()
     alerts: Annotated[Alerts, BeforeValidator(section)] = Alerts()
@@ -278,10 +278,11 @@ def load_settings(
     EnvironmentFault
         A file cannot be read.
     ConfigError
-        Not YAML, an unknown key, an impossible value, or an unset ``${VARIABLE}``.
+        Not YAML, an unknown key, an impossible value, an address or a key, or an unset ``${VARIABLE}``.
     """
     overlays = [(str(path), read_overlay(Path(path))) for path in paths]
     overlays.append(("command line", dict(overrides or {})))
+    refuse_secrets(overlays)
     merged: dict[str, Any] = {}
     for _, overlay in overlays:
         merged = merge(merged, overlay)

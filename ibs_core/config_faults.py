@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ibs_core.errors import ConfigError
+from ibs_core.secret import HIDDEN, PLAIN, is_secret, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
-__all__ = ["config_error"]
+__all__ = ["config_error", "refuse_secrets"]
+
+# Sections that name secrets: where the secret itself was written by mistake, nothing of it is repeated.
+_PRIVATE = ("routes", "alerts", "monitoring", "killswitch")
 
 # What a key takes, said where its value has the wrong shape.
 _DISTANCE = "{percent: 1.0} or {atr: 1.0}, or null for off"
@@ -41,6 +45,45 @@ _LIMITS = {
     "less_than": ("below", "lt"),
     "less_than_equal": ("of at most", "le"),
 }
+
+
+def refuse_secrets(overlays: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """Refuse addresses and keys wherever they stand: runs keep their settings, and messages show them.
+
+    Parameters
+    ----------
+    overlays : sequence of (str, dict)
+        Names and trees of the files.
+
+    Raises
+    ------
+    ConfigError
+        The message tells the place and holds nothing of what stands there.
+    """
+    places = [f"{name}: {place}" for name, tree in overlays for place in _secrets(tree)]
+    if places:
+        raise ConfigError(
+            f"configuration: {'; '.join(dict.fromkeys(places))}",
+            expected="no address and no key",
+            found=HIDDEN,
+            remedy="write the variable's NAME, without ${}",
+        )
+
+
+def _secrets(tree: Any, place: str = "") -> Iterator[str]:
+    """Yield where a tree holds an address or a key, as a value or as a key of its own."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            if not place and key == "killswitch":  # whatever stands there is on, and is not kept
+                continue
+            is_plain = not is_secret(str(key))
+            below = f"{place}.{key}" if place else str(key)
+            yield from _secrets(value, below) if is_plain else [f"a key of {place or 'the file'}"]
+    elif isinstance(tree, (list, tuple)):
+        for value in tree:
+            yield from _secrets(value, place)
+    elif isinstance(tree, str) and is_secret(tree):
+        yield place
 
 
 def config_error(
@@ -72,19 +115,24 @@ def config_error(
 def _line(
     loc: list[str], fault: ErrorDetails, overlays: Sequence[tuple[str, dict[str, Any]]]
 ) -> str:
-    shown = [part for part in loc if part not in ("a set", "a range")]
+    path = [part for part in loc if part not in ("a set", "a range", "[key]")]
+    is_private = path[:1] != [] and path[0] in _PRIVATE
     if fault["type"] == "unknown_key":
         key = str(fault["ctx"]["key"])
-        shown.append(key)
-        text = f"expected a known key, found {key!r}; {fault['msg']}"
+        found = HIDDEN if is_private else shown(key)
+        text = f"expected a known key, found {found}; {fault['msg']}"
+        path += [] if is_private else [key]
+    elif fault["type"] == "missing" or (is_private and isinstance(fault["input"], dict)):
+        text = f"expected {_expected(fault, loc)}"
     else:
-        found = "" if fault["type"] == "missing" else f", found {fault['input']!r}"
-        text = f"expected {_expected(fault, loc)}{found}"
+        found = HIDDEN if is_private else shown(fault["input"])
+        text = f"expected {_expected(fault, loc)}, found {found}"
     depth, last = max(
-        ((_depth(tree, shown), i) for i, (_, tree) in enumerate(overlays)), default=(0, 0)
+        ((_depth(tree, path), i) for i, (_, tree) in enumerate(overlays)), default=(0, 0)
     )
     file = f"{overlays[last][0]}: " if depth else ""
-    return f"{file}{'.'.join(shown)}: {text}"
+    place = [each for each in path if not is_private or PLAIN.fullmatch(each)]
+    return f"{file}{'.'.join(place)}: {text}"
 
 
 def _expected(fault: ErrorDetails, loc: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["VARIABLE", "expanded", "state_of"]
+__all__ = ["VARIABLE", "expanded", "kept", "state_of"]
 
 VARIABLE: Final = "POLICY_KILLSWITCH"
 """The environment variable that decides where the configuration has no ``killswitch``."""
@@ -16,6 +16,26 @@ VARIABLE: Final = "POLICY_KILLSWITCH"
 _ON: Final = frozenset(("true", "1", "yes", "on"))
 _OFF: Final = frozenset(("false", "0", "no", "off"))
 _PLACEHOLDER: Final = re.compile(r"\s*\$\{(\w+)\}\s*", re.ASCII)
+
+
+def kept(configured: object) -> object:
+    """Keep what `state_of` reads; whatever else was written may be a secret, and is told by no journal.
+
+    Parameters
+    ----------
+    configured : object
+        As YAML gave it.
+
+    Returns
+    -------
+    object
+        The same, or ``<other>``, which is none of the words.
+    """
+    if configured is None or isinstance(configured, bool):
+        return configured
+    text = str(configured)
+    is_read = text.strip().lower() in _ON | _OFF or _PLACEHOLDER.fullmatch(text)
+    return configured if is_read else "<other>"
 
 
 def expanded(configured: object, variables: Mapping[str, str]) -> object:

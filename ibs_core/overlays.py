@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ibs_core.errors import ConfigError, EnvironmentFault
+from ibs_core.secret import HIDDEN, is_secret, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +30,7 @@ class _Loader(yaml.SafeLoader):
         seen: set[str] = set()
         for key, _ in node.value:  # before the base class expands `<<`, which may be overridden
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                problem = f"the key {key.value!r} twice"
+                problem = f"the key {shown(key.value)} twice"
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
             seen |= {key.value} if isinstance(key, yaml.ScalarNode) else set()
         return super().construct_mapping(node, deep=deep)
@@ -54,7 +55,7 @@ def read_overlay(path: Path) -> dict[str, Any]:
     ConfigError
         Not YAML, a key twice, not a mapping, or an unset ``${VARIABLE}``.
     """
-    subject = f"configuration file {str(path)!r}"
+    subject = f"configuration file {shown(str(path))}"
     try:
         tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  (a SafeLoader)
     except OSError as error:
@@ -71,12 +72,13 @@ def read_overlay(path: Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         found = str(getattr(error, "problem", None) or error).splitlines()[0]
+        found = HIDDEN if is_secret(found) else found  # a tag, or an alias
         raise ConfigError(subject, expected="valid YAML", found=found, where=where) from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):
         expected = "a mapping of keys to values, such as `capital: 100000`"
-        raise ConfigError(subject, expected=expected, found=repr(tree)[:60])
+        raise ConfigError(subject, expected=expected, found=shown(tree)[:60])
     # A kill switch whose placeholder nobody set is on, not a fault: see `killswitch`.
     return {
         key: value if key == "killswitch" else _expanded(value, f"{path}: {key}")
@@ -121,7 +123,7 @@ def _expanded(value: Any, where: str) -> Any:
                 f"environment variable {match[1]!r}",
                 expected="a value",
                 found="nothing",
-                where=where,
+                where=HIDDEN if is_secret(where) else where,
                 remedy="set it or remove the placeholder",
             )
         return found

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ibs_core.errors import ConfigError, DataError, EnvironmentFault, IbsError
+from ibs_core.secret import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -104,7 +105,10 @@ def run_checks(
     for name in skip:
         if name not in names:
             raise ConfigError(
-                "checks to skip", expected=f"names among {', '.join(names)}", found=repr(name)
+                "checks to skip",
+                expected="names of checks",
+                found=shown(name),
+                remedy=f"there are {', '.join(names)}",
             )
     results = []
     for check in checks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pwd
 import re
 import stat
 from typing import TYPE_CHECKING, Final
@@ -13,9 +14,15 @@ from ibs_core.errors import ConfigError, EnvironmentFault
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["secret_of", "silence_clients"]
+__all__ = ["HIDDEN", "PLAIN", "is_secret", "secret_of", "shown", "silence_clients"]
+
+HIDDEN: Final = "something that is not shown because it may be a secret"
+PLAIN: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+"""A name that may be shown: no address, no uuid and no key matches."""
 
 _LINE: Final = re.compile(r"\s*(?:export\s+)?(\w+)\s*=\s*(.*?)\s*", re.ASCII)
+_SECRET: Final = re.compile(r":/|trading/webhook|db-[A-Za-z0-9]{29}")
+"""An address, also as a path, in which two slashes are one; a webhook without its scheme; a key of Databento."""
 _LOGGERS: Final = (
     "apprise",
     "httpx",
@@ -31,7 +38,36 @@ _LOGGERS: Final = (
 )
 
 
-def secret_of(variable: str, env_file: Path | None, subject: str) -> str:
+def is_secret(text: str) -> bool:
+    """Tell whether a text looks like one that nobody may see: an address, or a key.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    bool
+    """
+    return _SECRET.search(text) is not None
+
+
+def shown(value: object) -> str:
+    """Write what an operator gave for a message, unless it looks like a secret.
+
+    Parameters
+    ----------
+    value : object
+
+    Returns
+    -------
+    str
+    """
+    text = repr(value)
+    return HIDDEN if is_secret(text) else text
+
+
+def secret_of(variable: str, env_file: Path | None, subject: str, setting: str) -> str:
     """Read a secret from the environment, or from a file that only its owner can read.
 
     Parameters
@@ -42,6 +78,8 @@ def secret_of(variable: str, env_file: Path | None, subject: str) -> str:
         Lines ``NAME=value``, read where the environment has no such variable.
     subject : str
         What it is, for the message.
+    setting : str
+        Where the configuration names the file, such as ``alerts.env_file``.
 
     Returns
     -------
@@ -53,11 +91,11 @@ def secret_of(variable: str, env_file: Path | None, subject: str) -> str:
     ConfigError
         No such variable, or an empty one.
     EnvironmentFault
-        The file is missing, or others may read it.
+        The file is missing, is none, is another user's, or others may read it.
     """
     secret = os.environ.get(variable, "").strip()
     if not secret and env_file is not None:
-        secret = _of_file(env_file.expanduser()).get(variable, "")
+        secret = _of_file(env_file.expanduser(), setting).get(variable, "")
     if not secret:
         raise ConfigError(
             subject,
@@ -78,22 +116,48 @@ def _nothing(_record: logging.LogRecord) -> bool:
     return False
 
 
-def _of_file(path: Path) -> dict[str, str]:
+def _of_file(path: Path, setting: str) -> dict[str, str]:
     try:
-        handle = os.open(path, os.O_RDONLY)
-        with os.fdopen(handle, encoding="utf-8") as file:
-            facts = os.fstat(handle)
-            mode = stat.S_IMODE(facts.st_mode)
-            if not stat.S_ISREG(facts.st_mode) or mode & 0o077 or facts.st_uid != os.geteuid():
-                raise EnvironmentFault(
-                    f"env file {path}",
-                    expected="a file of this user that nobody else may read, mode 0600",
-                    found=f"mode {mode:04o}",
-                    remedy=f"chmod 600 {path}",
-                )
-            lines = file.read().splitlines()
+        # Not waiting for whoever writes to a pipe: that it is no file is seen once it is open.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            _refuse_exposed(path, os.fstat(handle), setting)
+            with os.fdopen(handle, encoding="utf-8", closefd=False) as file:
+                lines = file.read().splitlines()
+        finally:
+            os.close(handle)
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not text"
-        raise EnvironmentFault(f"env file {path}", found=why, remedy="check the path") from None
+        raise EnvironmentFault(
+            f"env file {path}", found=why, where=setting, remedy="check the path"
+        ) from None
     found = (_LINE.fullmatch(line) for line in lines if not line.lstrip().startswith("#"))
     return {each[1]: each[2].strip("\"'") for each in found if each}
+
+
+def _refuse_exposed(path: Path, facts: os.stat_result, setting: str) -> None:
+    """Refuse an env file that is no file, that another user may change, or that others may read."""
+    mode = stat.S_IMODE(facts.st_mode)
+    if not stat.S_ISREG(facts.st_mode):
+        found, remedy = "no regular file", "give the path of a file"
+    elif facts.st_uid != os.geteuid():
+        found = f"one of {_user(facts.st_uid)}"
+        remedy = f"chown {_user(os.geteuid())} {path}, or run ibs as its owner"
+    elif mode & 0o077:
+        found, remedy = f"mode {mode:04o}", f"chmod 600 {path}"
+    else:
+        return
+    raise EnvironmentFault(
+        f"env file {path}",
+        expected="a file of this user that nobody else may read, mode 0600",
+        found=found,
+        where=setting,
+        remedy=remedy,
+    )
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:  # of a container, or of an account that was deleted
+        return str(number)

@@ -33,7 +33,7 @@ PLAN = Plan(
 )
 
 
-def _slow(rng, n, persistence):
+def slow(rng, n, persistence):
     """Draw a stationary first-order autoregression of variance 1."""
     shocks = rng.normal(size=n) * np.sqrt(1 - persistence**2)
     shocks[0] = rng.normal()
@@ -46,7 +46,7 @@ def noise_rows(rng, n):
     """Draw features: quick ones, slow ones, ranks and flags; some miss values."""
     rows = rng.normal(size=(n, N_FEATURES))
     for column in range(8, 16):
-        rows[:, column] = _slow(rng, n, rng.uniform(0.8, 0.995))
+        rows[:, column] = slow(rng, n, rng.uniform(0.8, 0.995))
     rows[:, 16:20] = rng.random((n, 4))
     rows[:, 20:] = rng.integers(0, 3, (n, 4))
     for column in (0, 9, 17):
@@ -59,7 +59,7 @@ def noise_usd(rng, n, mean_usd):
     won = rng.random(n) < 0.55
     size = np.minimum(rng.gamma(2.0, np.where(won, 0.42, 0.51)), 4.0)
     signed = np.where(won, size, -size)
-    restless = np.exp(0.4 * _slow(rng, n, 0.99) - 0.08)
+    restless = np.exp(0.4 * slow(rng, n, 0.99) - 0.08)
     return SPREAD_USD * restless * signed + mean_usd
 
 

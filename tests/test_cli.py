@@ -334,6 +334,11 @@ def test_every_fault_of_a_configuration_is_told_at_once(ibs, config):
     refused(ibs("config", "validate", "--config", path), 2, "capital:", "strategy.exits.bars:")
 
 
+def test_the_choices_of_an_option_are_told_in_one_line(ibs):
+    result = ibs("orders", "resolve", "x")
+    refused(result, 2, "missing option '--as'; choose from: filled, absent, flat")
+
+
 def test_a_missing_configuration_is_a_fault_of_the_environment(backtest):
     refused(backtest("--config", "my.yml"), 3, "'my.yml'", "--config")
 

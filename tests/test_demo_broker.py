@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.demo_broker import Book, DemoBroker, Fault, ManualClock, Subscription
+from adapters.demo_broker import Book, DemoBroker, Fault, ManualClock, MarketClock, Subscription
 
 TICKER = "MESZ2026"
 ENTRY = {
@@ -657,6 +657,27 @@ def test_the_command_tells_where_to_send_then_what_came_and_what_is_held(json_):
         assert err == ""
         assert "signal buy 1 MESZ2026: taken\n" in out
         assert out.endswith("1 signals, 1 taken, 1 fills; positions: +1 MESZ2026\n")
+
+
+def test_a_second_earlier_replay_is_told_once_and_an_old_exit_is_not_taken_for_one():
+    lines, old = [], "2026-03-03T14:29:00Z"
+    with (
+        DemoBroker(clock=MarketClock(lambda: 0.0), tell=lines.append) as broker,
+        httpx.Client(trust_env=False) as client,
+    ):
+
+        def post(payload, at):
+            assert client.post(broker.url, json=payload | {"time": at}).status_code == 200
+            return [line for line in lines if "older" in line]
+
+        close = {"ticker": TICKER, "action": "exit"}
+        assert post(ENTRY, "2026-03-03T15:30:00Z") == []
+        assert post(ENTRY, "2026-03-03T14:30:00Z") == []  # an hour
+        assert post(close, old) == []
+        said = ["a signal older than the clock: start another stand-in"]
+        assert post(ENTRY, old) == said
+        assert post(ENTRY, old) == said
+        assert broker.requests[-1].signal_id
 
 
 def test_a_port_that_is_taken_is_an_error_without_a_traceback(sender, capsys, monkeypatch):

@@ -12,7 +12,13 @@ from live_worlds import MAP, at
 
 from adapters.demo_broker import MarketClock
 from ibs_core.bars import MINUTE_NS
-from ibs_core.cli.live_sink import destination_of, trading_of, webhook_to
+from ibs_core.cli.live_sink import (
+    LOCAL_LIVE,
+    destination_of,
+    facts_of_destination,
+    trading_of,
+    webhook_to,
+)
 from ibs_core.config import load_settings
 from ibs_core.errors import ConfigError
 from ibs_core.operating import Route
@@ -73,6 +79,35 @@ def test_the_route_of_the_stand_in_posts_to_this_machine_only(monkeypatch):
     monkeypatch.setenv("TRADERSPOST_WEBHOOK_URL", URL.replace("https", "http"))
     with pytest.raises(ConfigError):
         webhook_to("drill", Route(kind="paper"))
+
+
+def test_a_live_route_posts_to_no_stand_in_unless_for_a_drill(monkeypatch):
+    real = Route(kind="live", webhook="REAL_URL")
+    monkeypatch.delenv(LOCAL_LIVE, raising=False)
+    monkeypatch.setenv("REAL_URL", "http://127.0.0.1:8377/trading/webhook/0000-uuid/secretword")
+    for word in (None, "", "0", "true"):
+        if word is not None:
+            monkeypatch.setenv(LOCAL_LIVE, word)
+        with pytest.raises(ConfigError, match="found this machine") as caught:
+            webhook_to("real", real)
+        assert "secretword" not in str(caught.value)
+    monkeypatch.setenv(LOCAL_LIVE, "1")
+    assert webhook_to("real", real).is_loopback
+    monkeypatch.delenv(LOCAL_LIVE)
+    monkeypatch.setenv("REAL_URL", URL)
+    assert not webhook_to("real", real).is_loopback
+
+
+def test_a_journal_is_told_the_strategy_at_the_receiver_and_no_secret(monkeypatch):
+    assert facts_of_destination(to(None)) == {"route": "file", "kind": "file", "webhook": ""}
+    monkeypatch.setenv("DRILL_URL", URL)
+    facts = facts_of_destination(to("drill", armed=True))
+    assert (facts["route"], facts["kind"]) == ("drill", "paper")
+    assert not any(part in str(facts) for part in ("0000-uuid", "secretword", "traderspost"))
+    monkeypatch.setenv("DRILL_URL", URL.replace("secretword", "changed"))
+    assert facts_of_destination(to("drill", armed=True)) == facts
+    monkeypatch.setenv("DRILL_URL", URL.replace("0000", "1111"))
+    assert facts_of_destination(to("drill", armed=True))["webhook"] != facts["webhook"]
 
 
 # ------------------------------------------------------------------ markets

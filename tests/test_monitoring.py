@@ -1,10 +1,12 @@
 """How a worker is told outside: real files, sockets, servers and threads; time is given, never waited for."""
 
 import io
+import itertools
 import json
 import logging
 import os
 import queue
+import re
 import resource
 import socket
 import threading
@@ -262,10 +264,41 @@ def test_a_disk_that_refuses_is_told_and_does_not_stop_the_worker(tmp_path):
     assert heartbeat.beat("running", document, NOW + 60 * SECOND) == ""
 
 
-def test_a_place_that_cannot_be_made_and_a_number_that_json_has_not_are_told(tmp_path):
+def test_what_a_reader_acts_on_is_written_at_once_when_it_changes(tmp_path):
+    heartbeat, asked = HeartbeatFile(tmp_path / "h.json", 30 * SECOND), []
+    marks = ["open", "open", "halted", "halted", "open"]
+
+    def beat(second, mark):
+        heartbeat.beat(
+            "running", lambda: asked.append(second) or {}, NOW + second * SECOND, (mark, ())
+        )
+
+    for second, mark in enumerate(marks):
+        beat(second, mark)
+    assert asked == [0, 2, 4]
+
+
+@pytest.mark.parametrize("place", ["file/h.json", "folder"])
+def test_a_heartbeat_that_cannot_be_written_is_refused_at_the_start(tmp_path, place, now):
     (tmp_path / "file").write_text("")
-    heartbeat = HeartbeatFile(tmp_path / "file" / "h.json", SECOND)
-    assert "was not written" in heartbeat.beat("running", document, NOW)
+    (tmp_path / "folder").mkdir()
+    settings = Settings(monitoring={"heartbeat": str(tmp_path / place)})
+    with pytest.raises(
+        EnvironmentFault, match=r"heartbeat .*; check monitoring\.heartbeat"
+    ) as caught:
+        monitors_of(settings, tmp_path / "j.sqlite", log=None, now=now)
+    assert caught.value.exit_code == 3
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_heartbeat_of_before_stays_until_the_next_is_written(tmp_path):
+    path = tmp_path / "h.json"
+    path.write_text("before")
+    HeartbeatFile(path, SECOND)
+    assert path.read_text() == "before"
+
+
+def test_a_number_that_json_has_not_is_told(tmp_path):
     heartbeat = HeartbeatFile(tmp_path / "h.json", SECOND)
     assert "was not written" in heartbeat.beat("running", lambda: {"x": float("nan")}, NOW)
     assert not (tmp_path / "h.json").exists()
@@ -336,6 +369,21 @@ def test_how_the_worker_is_is_shown_as_numbers(metrics):
     found = scraped(metrics)
     assert found["ibs_up"] == "0.0"
     assert 'ibs_blocked{reason="stale"}' not in found
+
+
+def test_a_block_that_holds_on_is_never_gone_from_a_scrape(metrics, monkeypatch):
+    metrics.beat("running", document(blocked=["stale", "late"]), NOW)
+    seen, put = [], type(metrics)._set
+
+    def looking(self, name, value, *labels):
+        if name == "ibs_blocked":
+            seen.append('ibs_blocked{reason="stale"}' in scraped(metrics))
+        put(self, name, value, *labels)
+
+    monkeypatch.setattr(Metrics, "_set", looking)
+    metrics.beat("running", document(blocked=["stale"]), NOW)
+    assert seen == [True]
+    assert 'ibs_blocked{reason="late"}' not in scraped(metrics)
 
 
 def test_before_the_first_bar_and_without_details_metrics_are_served(metrics):
@@ -636,6 +684,35 @@ def test_what_was_held_back_is_told_when_its_time_has_come_though_nothing_more_h
     assert alerts._causes == {}
     alerts.close()
     assert receiver.rest() == []
+
+
+def test_calls_told_and_beaten_by_two_threads_are_neither_lost_nor_told_twice(receiver):
+    """A board's thread tells, the loop that trades beats."""
+    ticks, told, stop = itertools.count(0, SECOND), 200, threading.Event()
+    carried, is_alone = [], set()
+
+    def now():  # is asked amid each step, where another thread would do harm
+        is_alone.add(alerts._guard.locked())
+        return next(ticks)
+
+    alerts = Alerts([f"json://{receiver.place}"], 5 * SECOND, now, pauses_s=())
+    alerts._couriers[0].hand = carried.append
+
+    def beating():
+        while not stop.is_set():
+            alerts.beat()
+
+    beats = threading.Thread(target=beating)
+    beats.start()
+    for number in range(told):
+        alerts.tell(page(f"{number}"))
+    stop.set()
+    beats.join()
+    alerts.beat()
+    alerts.close()
+    assert is_alone == {True}
+    more = [re.search(r"\(and (\d+) more before\)", each.line) for each in carried]
+    assert len(carried) + sum(int(each[1]) for each in more if each) == told
 
 
 def test_a_warning_calls_only_with_a_cause_and_never_holds_back_a_page(alerts, receiver):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import date
 
 import pytest
@@ -13,7 +16,7 @@ from journal_entries import order
 from live_worlds import make_world
 from lived_journals import live
 
-from adapters.sqlite_journal import SqliteJournal, post_command
+from adapters.sqlite_journal import SqliteJournal, has_writer, post_command
 from ibs_core.cli import journal_parts
 from ibs_core.cli.main import cli
 from ibs_core.errors import ConfigError, EnvironmentFault, IbsError
@@ -93,7 +96,6 @@ CASES = [
     (("halt", "--all"), "halt", {"all": True}),
     (("flatten", "--yes"), "flatten", {"symbols": None}),
     (("flatten", "--symbols", "nq, ES,nq", "--yes"), "flatten", {"symbols": ["NQ", "ES"]}),
-    (("resume", "--yes"), "resume", {}),
 ]
 
 
@@ -160,7 +162,11 @@ def test_resume_says_what_it_ends_and_takes_the_word_for_it(path, beside):
     assert len(commands(path)) == 4
     beside(path)
     assert f"it ends {held}" in run("resume", "--yes", "--journal", path).stdout
-    assert "nothing: no halt" in run("resume", "--yes", "--journal", path).stdout
+    for more in ((), ("--yes",)):
+        words = ("resume", *more, "--journal", path)
+        assert run(*words).stdout.startswith("resume: there is nothing to resume; no halt and no")
+        assert json.loads(run(*words, "--json").stdout)["command"] is None
+    assert [name for name, _ in commands(path)].count("resume") == 2
 
 
 def test_nothing_is_flattened_where_no_exit_may_leave(path):
@@ -182,13 +188,89 @@ def test_symbols_that_the_journal_does_not_trade_are_refused(path):
     assert commands(path) == []
 
 
+def test_a_database_that_is_no_journal_is_told_so_once(tmp_path):
+    other = tmp_path / "other.sqlite"
+    with closing(sqlite3.connect(other)) as db:
+        db.execute("CREATE TABLE a (b)")
+    with pytest.raises(EnvironmentFault) as error:
+        run("position", "list", "--journal", other)
+    assert str(error.value) == f"{other} is not a journal; give another path"
+
+
+WAY_OUT = "; it was NOT done; in TradersPost: Entry lockout, then Close all"
+
+
 @pytest.mark.parametrize(
-    "words", [("halt",), ("flatten", "--yes"), ("resume", "--yes"), ("position", "list")]
+    ("words", "hint"),
+    [
+        (("halt",), WAY_OUT),
+        (("flatten", "--yes"), WAY_OUT),
+        (("resume", "--yes"), ""),
+        (("position", "list"), ""),
+    ],
 )
-def test_a_journal_that_is_not_there_is_never_made(tmp_path, words):
-    with pytest.raises(EnvironmentFault, match="no journal"):
-        run(*words, "--journal", tmp_path / "none.sqlite")
+def test_a_journal_that_is_not_there_is_never_made(tmp_path, monkeypatch, words, hint):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(EnvironmentFault) as error:
+        run(*words, "--journal", "live/none.sqlite")
+    assert str(error.value) == f"no journal {tmp_path}/live/none.sqlite; give --journal{hint}"
     assert list(tmp_path.iterdir()) == []
+
+
+def full(db):
+    db.execute("PRAGMA max_page_count = 1")  # as many as there are
+
+
+def read_only(db):
+    db.execute("PRAGMA query_only = 1")
+
+
+@pytest.mark.parametrize("fault", [full, read_only])
+def test_a_command_that_cannot_be_left_says_that_it_was_not_done(path, monkeypatch, fault):
+    with closing(sqlite3.connect(path, isolation_level=None)) as db, suppress(sqlite3.Error):
+        full(db)
+        while True:  # so that not one more finds room
+            db.execute("INSERT INTO commands (time_ns, command, facts) VALUES (0, 'halt', '{}')")
+    before, connect = commands(path), sqlite3.connect
+
+    def at_fault(*given, **more):
+        db = connect(*given, **more)
+        fault(db)
+        return db
+
+    monkeypatch.setattr(sqlite3, "connect", at_fault)
+    for words in (("halt",), ("flatten", "--yes")):
+        with pytest.raises(EnvironmentFault) as error:
+            run(*words, "--journal", path)
+        assert str(error.value).endswith(WAY_OUT)
+    with pytest.raises(EnvironmentFault) as error:
+        run("resume", "--yes", "--journal", path)
+    assert str(error.value).endswith("; it was NOT done")
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    assert commands(path) == before
+
+
+def test_a_folder_that_cannot_be_written_still_tells_whether_a_worker_runs(path, monkeypatch):
+    open_ = os.open
+
+    def refuse(file, flags, *more, **keywords):
+        if flags & (os.O_RDWR | os.O_WRONLY):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), file)
+        return open_(file, flags, *more, **keywords)
+
+    assert not has_writer(path)
+    with SqliteJournal(path):
+        monkeypatch.setattr(os, "open", refuse)
+        assert has_writer(path)
+    assert not has_writer(path)
+
+
+def test_two_that_ask_for_the_writer_at_once_do_not_see_each_other(path):
+    with path.with_name(f"{path.name}.lock").open(
+        "rb"
+    ) as other:  # as another `ibs` in the midst of asking
+        fcntl.flock(other, fcntl.LOCK_SH)
+        assert not has_writer(path)
 
 
 # ---------------------------------------------------------------------- positions

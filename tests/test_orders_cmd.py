@@ -84,6 +84,29 @@ def test_orders_are_listed_with_their_states_and_reasons(journal, path):
     assert run("list", "--quiet", "--journal", path).stdout == ""
 
 
+def test_exits_in_place_of_an_entry_are_counted_apart(journal, path):
+    for _ in range(3):
+        number = journal.begin_attempt("in", LONG_AGO, body="{}", route="live", flattens=True)
+        journal.end_attempt(number, LONG_AGO, Response("NOT_SENT"), state=None, why="")
+    (found,) = told("list", "--state", "AMBIGUOUS", "--journal", path)
+    assert (found["attempts"], found["exits"]) == (1, 3)
+    shown = run("list", "--journal", path).stdout
+    assert "1 + 3 exits" in shown
+    assert shown.count(" exits") == 1
+
+
+def test_an_order_that_a_crash_cut_short_names_the_way_on(journal, path):
+    journal.begin_attempt("new", LONG_AGO, body="{}", route="live")
+    way = "the worker's next start makes it AMBIGUOUS, then resolve"
+    assert way not in run("show", "new", "--journal", path).stdout  # it is on its way
+    journal.close()
+    assert way in run("show", "new", "--journal", path).stdout
+    assert [each["why"] for each in told("list", "--state", "SENDING", "--journal", path)] == [
+        f"cut short; {way}"
+    ]
+    assert way not in run("show", "in", "--journal", path).stdout
+
+
 def test_an_order_is_shown_with_every_attempt_and_what_was_sent(journal, path):
     shown = told("show", "in", "--journal", path)
     assert (shown["body"], shown["route"]) == ('{"of": "in"}', "live")

@@ -40,7 +40,9 @@ NOW = "2024-01-16T15:07"
 KEY_NAME = "DATABENTO_API_KEY"
 HOOK = "TRADERSPOST_WEBHOOK_URL"
 PASSWORD, UUID = "its-word", "11111111-2222-4333-8444-555555555555"
-ROUTES = {name: {"kind": name} for name in ("paper", "live")} | {"desk": {"kind": "paper"}}
+ROUTES = {name: {"kind": "paper"} for name in ("paper", "desk")} | {
+    "live": {"kind": "live", "webhook": "LIVE_HOOK"}
+}
 
 
 @pytest.fixture(scope="module")
@@ -330,13 +332,13 @@ def test_the_kill_switch_fails_closed_for_real_orders_only(checked, monkeypatch)
     passed(checked("kill_switch"), "off on paper", "not set")
     passed(checked("kill_switch", route="paper"), "off on paper")
     live = {"route": "live", "armed": True}
-    failed(checked("kill_switch", **live), 1, "POLICY_KILLSWITCH")
+    failed(checked("kill_switch", **live), 2, "POLICY_KILLSWITCH")
     passed(checked("kill_switch", rule={"killswitch": False}, **live), "off by")
-    failed(checked("kill_switch", rule={"killswitch": "${DESK}"}, **live), 1, "placeholder")
+    failed(checked("kill_switch", rule={"killswitch": "${DESK}"}, **live), 2, "placeholder")
     monkeypatch.setenv("DESK", "off")
     passed(checked("kill_switch", rule={"killswitch": "${DESK}"}, **live), "off by")
     monkeypatch.setenv("POLICY_KILLSWITCH", "on")
-    failed(checked("kill_switch"), 1, "on by POLICY_KILLSWITCH")
+    failed(checked("kill_switch"), 2, "on by POLICY_KILLSWITCH")
 
 
 def preflight_of(world, tmp_path, preflight, **changes):
@@ -654,7 +656,7 @@ def test_a_failure_ends_it_with_its_code_and_the_rest_is_run_if_so_asked(
     monkeypatch.setenv(HOOK, "nonsense")
     result = ibs(*sound)
     assert len(result.stdout.splitlines()) == 1
-    assert isinstance(result.exception, DataError)
+    assert isinstance(result.exception, ConfigError)  # which systemd does not start again
     assert "kill_switch" in str(result.exception)
     found = ibs(*sound, "--no-fail-fast", "--json")
     verdicts = {each["name"]: each["verdict"] for each in json.loads(found.stdout)}
@@ -663,7 +665,9 @@ def test_a_failure_ends_it_with_its_code_and_the_rest_is_run_if_so_asked(
     assert verdicts["clock"] == "warning"
     skips = ("--skip", "kill_switch", "--skip", "route")
     assert [each["verdict"] for each in document(*sound, *skips)][:3] == ["skipped"] * 3
-    assert ibs(*sound, "--skip", "switch").exception.exit_code == 2
+    unknown = ibs(*sound, "--skip", "switch").exception
+    assert unknown.exit_code == 2
+    assert unknown.remedy.startswith("there are kill_switch, models, ")
     monkeypatch.setenv("POLICY_KILLSWITCH", "off")
     assert isinstance(ibs(*sound, "--quiet").exception, ConfigError)
     monkeypatch.delenv(KEY_NAME)

@@ -24,8 +24,9 @@ from adapters.databento_live import feed as feed_module
 from adapters.sqlite_journal import SqliteJournal
 from adapters.system_clock import SystemClock
 from ibs_core.bars import MINUTE_NS
-from ibs_core.cli import live_parts, live_run, live_source
-from ibs_core.cli.main import cli
+from ibs_core.cli import live_parts, live_pulse, live_source
+from ibs_core.cli.live_stop import Stop
+from ibs_core.cli.main import cli, run
 from ibs_core.config import load_settings
 from ibs_core.errors import ConfigError, IbsError
 from ibs_core.live import Worker
@@ -86,6 +87,10 @@ def test_a_replay_trades_what_the_back_test_trades_and_is_compared_with_its_driv
     assert facts["counts"]["orders"] == len(
         journal.with_suffix(".orders.jsonl").read_text().splitlines()
     )
+    assert facts["orders_by_state"] == {"ACKED": facts["counts"]["orders"]}
+    assert (facts["unresolved"], facts["pages"]) == ([], 0)
+    told = json.loads(journal.with_suffix(".heartbeat.json").read_text())
+    assert (told["status"], told["details"]["feed"]["lag_ms"]) == ("stopped", None)
     found = document("parity", "--journal", journal)
     assert found["differences"] == []
     assert found["back_test"]["compared"] >= len(expected)
@@ -102,10 +107,11 @@ def test_a_warm_replay_is_compared_with_the_driver_when_the_bars_are_given(world
     refused(ibs(*replay_words(world, tmp_path / "x.sqlite", "--start", "2031-01-01")), 2, "--start")
 
 
-class After:
-    """A list of signals that is empty until it was looked at some times."""
+class After(Stop):
+    """A wish to end that comes when it was looked for some times."""
 
     def __init__(self, looks):
+        super().__init__()
         self.looks = looks
 
     def __bool__(self):
@@ -121,7 +127,7 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(world, tmp_path, monkeypatch
         yield After(1500)
 
     with monkeypatch.context() as patched:
-        patched.setattr(live_run, "_stop_signals", soon)
+        patched.setattr(live_pulse, "stop_signals", soon)
         first = document(*replay_words(world, journal))
     assert first["how"] == "stopped"
     second = document(*replay_words(world, journal))
@@ -132,12 +138,44 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(world, tmp_path, monkeypatch
     assert document("parity", "--journal", journal)["differences"] == []
 
 
-def test_the_second_signal_ends_it_at_once():
-    with live_run._stop_signals() as stopped:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert stopped
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_in_the_checks_before_the_start_ends_it_with_a_word_and_calls_nobody(
+    world, tmp_path, monkeypatch, capsys, number
+):
+    journal, events = tmp_path / "live.sqlite", tmp_path / "events.jsonl"
+    config = tmp_path / "events.yml"
+    config.write_text(f"monitoring: {{events: {events}}}")
+    monkeypatch.setattr(
+        "ibs_core.cli.preflight.run_preflight", lambda *_a, **_k: os.kill(os.getpid(), number)
+    )
+    words = [str(each) for each in replay_words(world, journal, "--config", config, "--quiet")]
+    monkeypatch.setattr(sys, "argv", ["ibs", *words])
+    with pytest.raises(SystemExit) as ended:
+        run()
+    assert ended.value.code == 130
+    out, err = capsys.readouterr()
+    named = signal.Signals(number).name
+    assert out == ""
+    assert err.startswith(f"stopped by {named}: preflight; the same command goes on\n")
+    assert json.loads(journal.with_suffix(".heartbeat.json").read_text())["status"] == "stopped"
+    assert [json.loads(line)["level"] for line in events.read_text().splitlines()] == ["info"]
+
+
+def test_a_terminal_that_closes_ends_it_between_two_minutes(world, tmp_path, monkeypatch):
+    journal, step, seen = tmp_path / "live.sqlite", Worker._close, []
+
+    def closing(self, end_ns):
+        step(self, end_ns)
+        seen.append(end_ns)
+        if len(seen) in (30, 31):
+            os.kill(os.getpid(), signal.SIGHUP)
+
+    monkeypatch.setattr(Worker, "_close", closing)
+    facts = document(*replay_words(world, journal, "--start", "2024-01-18"))
+    assert (facts["how"], len(seen)) == ("stopped", 30)
+    assert json.loads(journal.with_suffix(".heartbeat.json").read_text())["status"] == "stopped"
+    with SqliteJournal(journal, read_only=True) as kept:
+        assert kept.runs()[-1].how == "stopped"
 
 
 def test_without_options_a_line_an_order_and_a_summary_are_shown(world, tmp_path):

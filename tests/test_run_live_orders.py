@@ -17,6 +17,8 @@ from adapters.demo_broker import DemoBroker, Fault, MarketClock
 from adapters.sqlite_journal import SqliteJournal
 from ibs_core.cli.main import cli
 from ibs_core.errors import IbsError
+from ibs_core.live import Worker
+from ibs_core.positions import OPEN
 
 IBS = (sys.executable, "-c", "from ibs_core.cli.main import run; run()")
 UNKNOWN = ("AMBIGUOUS", "FLATTENED", "SENDING")
@@ -148,6 +150,55 @@ def test_after_a_fault_of_delivery_the_book_is_what_is_held(world, tmp_path, env
         assert not any(n < 0 for n in broker.positions().values())
 
 
+def test_a_journal_goes_on_to_the_webhook_it_began_with_and_to_no_other(
+    world, tmp_path, environment
+):
+    journal, config = tmp_path / "live.sqlite", tmp_path / "routes.yml"
+    routed = words(world, journal, "--config", config, "--route", "desk")
+
+    def route(kind, broker):
+        config.write_text(f"routes: {{desk: {{kind: {kind}}}}}")
+        environment.setenv("TRADERSPOST_WEBHOOK_URL", broker.url)
+
+    with receiving() as broker:
+        route("paper", broker)
+        assert ibs(*routed, "--json")[0] == 0
+        assert broker.requests
+        route("demo", broker)
+        code, out = ibs(*routed)
+        assert code == 2
+        assert "route desk of kind paper, found kind demo" in out
+    with receiving(uuid="11111111-2222-4333-8444-555555555555") as other:
+        route("paper", other)
+        code, out = ibs(*routed)
+        assert code == 2
+        assert "check journal failed" in out
+        assert "the webhook that route desk had" in out
+        assert other.requests == ()
+    renewed_word = "another-word"
+    with receiving(password=renewed_word) as renewed:
+        route("paper", renewed)
+        assert ibs(*routed, "--json")[0] == 0
+
+
+def test_an_exit_that_is_refused_is_called_for_though_nobody_reads_and_is_in_the_summary(
+    world, tmp_path, environment
+):
+    refusal = Fault(kind="answer", status=400, action="exit", first=2)
+    with receiving(refusal) as broker:
+        environment.setenv("TRADERSPOST_WEBHOOK_URL", broker.url)
+        given = [str(each) for each in words(world, tmp_path / "live.sqlite", "--json")]
+        done = CliRunner().invoke(cli, given)
+    assert done.exit_code == 0, done.exception
+    facts = json.loads(done.stdout)
+    (dead,) = facts["unresolved"]
+    assert facts["orders_by_state"]["DEAD"] == 1
+    assert sum(facts["orders_by_state"].values()) == facts["counts"]["orders"]
+    calls = [line for line in done.stderr.splitlines() if line.startswith("CALL: ")]
+    assert len(calls) == facts["pages"] > 0
+    assert any(dead in line for line in calls)
+
+
 @pytest.mark.parametrize("n", [1, 2, 5, 12])
 def test_killed_in_mid_send_a_restart_goes_on_and_the_list_explains(
     world, tmp_path, environment, n
@@ -182,3 +233,38 @@ def killed_many(world, tmp_path, environment, places):
     assert code == 0
     assert "AMBIGUOUS" in out
     assert "crash" in out or "cut short" in out
+
+
+def test_everything_leaves_without_market_data(world, tmp_path, environment):
+    """The feed is gone, positions are open: what an operator asks leaves all the same."""
+    journal, plain = tmp_path / "live.sqlite", tmp_path / "plain.yml"
+    plain.write_text("preflight: {enabled: false}")
+    with receiving() as broker:
+        environment.setenv("TRADERSPOST_WEBHOOK_URL", broker.url)
+        run = Worker.run
+
+        def until_open(worker, stopped):
+            def ends():
+                return stopped() or (
+                    worker.counts["trades"] > 3 and (worker._engine.book["status"] == OPEN).any()
+                )
+
+            return run(worker, ends)
+
+        with environment.context() as patched:
+            patched.setattr(Worker, "run", until_open)
+            assert trade(world, journal, broker, environment)["open_positions"]
+        assert any(broker.positions().values())
+        assert ibs("flatten", "--yes", "--journal", journal)[0] == 0
+        code, out = ibs(
+            *("run-live", "--exits-only", "--config", world.config, "--config", plain),
+            *("--journal", journal, "--armed", "--route", "demo", "--json"),
+        )
+        assert code == 0, out
+        facts = json.loads(out)
+        broker.let_fill()
+        assert not any(broker.positions().values())
+    assert facts["how"] == "every exit has arrived"
+    found = states(journal)
+    assert all(found[each] == "ACKED" for each in found if each.endswith("-exit"))
+    assert ibs("parity", "--journal", journal, "--json")[0] == 0

@@ -40,6 +40,7 @@ SHELL = {"chmod", "df", "du", "export", "grep", "mkdir", "mv"}
 """Programs other than ours that a block may use."""
 COVERED = {
     "docker": "test_runbooks.py::test_the_image_holds_the_wheel_and_runs_without_rights",
+    "flatten": "test_run_live_orders.py::test_everything_leaves_without_market_data",
     "fills import": "test_fills.py::test_a_statement_that_agrees_tells_what_each_order_cost",
     "halt": "test_operator_cmd.py::test_a_running_worker_does_it_and_the_command_tells_so",
     "model promote": "test_model_cli.py::test_a_model_that_fails_a_condition_is_promoted_by_force_only",

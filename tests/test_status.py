@@ -125,6 +125,20 @@ def test_what_is_not_well_is_shown_too(beat):
     assert "orders to demo, armed; gate reduce_only, 3 on their way" in lines
     assert "ES none yet flat 0.00 1,250.50 not ready: b missing" in lines
     assert "finding unresolved: ES-1-entry" in lines
+    assert "finding the last delivery failed: 2026-03-03T14:00:00Z order ES HTTP 500" in lines
+
+
+def test_the_lag_of_a_market_that_is_past_is_not_shown(beat):
+    for lag_ms in (None, -3.6e6):
+        shown = run("--heartbeat", beat(feed={"lag_ms": lag_ms, "reconnects": 0})).output
+        assert "streams, 0 reconnects" in shown
+
+
+@pytest.mark.parametrize("named", ["stopped", "failed"])
+def test_of_a_worker_that_ended_no_feed_is_shown(beat, named):
+    shown, _ = failing("--heartbeat", beat(named))
+    assert "streams" not in shown
+    assert "decided until" in shown
 
 
 def test_lost_alerts_are_shown(beat):
@@ -147,6 +161,15 @@ def test_a_heartbeat_cannot_command_the_terminal_or_its_styles(beat):
 
 
 WELL = details()
+FAILED = "the last delivery failed: 2026-03-03T14:00:00Z entry no connection"
+
+
+def stood(success, error):
+    """How deliveries stand, after a success and an error at these instants."""
+    events = [
+        at and {"at": at, "kind": "entry", "message": "no connection"} for at in (success, error)
+    ]
+    return {"unsettled": 0, "last_success": events[0], "last_error": events[1]}
 
 
 @pytest.mark.parametrize(
@@ -174,6 +197,20 @@ WELL = details()
             {"unresolved": ["a"], "blocked": ["late"]},
             ["no sign of life for 3 min", "entries are blocked: late", "unresolved: a"],
         ),
+        ("running", 5, {"orders": stood(None, "2026-03-03T14:00:00Z")}, [FAILED]),
+        (
+            "running",
+            5,
+            {"orders": stood("2026-03-03T13:59:59.5Z", "2026-03-03T14:00:00Z")},
+            [FAILED],
+        ),
+        (
+            "running",
+            5,
+            {"orders": stood("2026-03-03T14:00:00.5Z", "2026-03-03T14:00:00Z")},
+            [],
+        ),
+        ("starting", 5, {"orders": stood(None, "2026-03-03T14:00:00Z")}, []),
         ("stopping", 5, {}, ["stopping"]),
         ("stopped", 9000, {"stage": "end"}, ["stopped"]),
         ("failed", 5, {"stage": "preflight", "message": "no key"}, ["failed: preflight: no key"]),

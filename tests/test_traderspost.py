@@ -481,7 +481,9 @@ def test_a_webhook_comes_from_the_environment_or_from_a_file_of_its_owner(tmp_pa
     monkeypatch.delenv("IBS_TEST_HOOK", raising=False)
     for mode in (0o644, 0o640, 0o604):
         path.chmod(mode)
-        with pytest.raises(EnvironmentFault, match=f"found mode {mode:04o}; chmod 600"):
+        with pytest.raises(
+            EnvironmentFault, match=f"found mode {mode:04o}, in routes.live.env_file; chmod 600"
+        ):
             webhook_of("live", "IBS_TEST_HOOK", path)
     path.chmod(0o600)
     assert webhook_of("live", "IBS_TEST_HOOK", path).url() == url

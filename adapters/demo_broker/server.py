@@ -99,13 +99,14 @@ class DemoBroker:
         self._path: Final = f"{PREFIX}{uuid}/{password}"
         self._first: Final = accounts[0]
         self._clock: Final = clock
+        self._tell: Final = tell or (lambda _line: None)
         self._webhook: Final = Webhook(
             uuid,
             password,
             tuple(accounts),
             subscription or Subscription(),
             price_of,
-            tell or (lambda _line: None),
+            self._tell,
         )
         self._script: Final = Script(faults)
         self._fired: Final[list[Fault]] = []
@@ -351,8 +352,8 @@ class DemoBroker:
             number, self._n_signals = self._n_signals, self._n_signals + 1
             fault = self._script.read(number, payload if isinstance(payload, dict) else {})
             closing = self._script.of_port(number + 1)
-            if isinstance(self._clock, MarketClock):
-                self._clock.hear(request.body)
+            if isinstance(self._clock, MarketClock) and self._clock.hear(request.body):
+                self._tell("a signal older than the clock: start another stand-in")
             answer = self._webhook.judge(request, fault, self._clock())
         if closing is not None:
             self._close_port(closing)  # before the answer, so that the client cannot be faster

@@ -6,6 +6,7 @@ would be told that all is well.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -13,10 +14,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from adapters.monitoring.pace import Pace
+from ibs_core.errors import EnvironmentFault
 from ibs_core.market_data.runs import stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
     from pathlib import Path
 
 __all__ = ["HeartbeatFile"]
@@ -31,7 +33,12 @@ class HeartbeatFile:
     ----------
     path : Path
     every_ns : int, nanoseconds
-        At most so often, but at once when the status changes.
+        At most so often, but at once when the status or the mark changes.
+
+    Raises
+    ------
+    EnvironmentFault
+        It cannot be written.
     """
 
     def __init__(self, path: Path, every_ns: int) -> None:
@@ -39,8 +46,16 @@ class HeartbeatFile:
         self._pace = Pace(every_ns)
         self._fault = ""
         self._process = {"hostname": socket.gethostname(), "pid": os.getpid()}
+        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self._refuse_unwritable()
 
-    def beat(self, status: str, health: Callable[[], Mapping[str, Any]], now_ns: int) -> str:
+    def beat(
+        self,
+        status: str,
+        health: Callable[[], Mapping[str, Any]],
+        now_ns: int,
+        mark: Hashable = None,
+    ) -> str:
         """Write it when it is time.
 
         Parameters
@@ -51,29 +66,45 @@ class HeartbeatFile:
             Returns the rest of the document as JSON values; called only when it is written.
         now_ns : int, UTC ns
             By the machine's clock.
+        mark : hashable
+            What a reader acts on: it is written at once when this changes.
 
         Returns
         -------
         str
             Why it could not be written the last time, which must not stop trading; else nothing.
         """
-        if self._pace.is_due(now_ns, status):
+        if self._pace.is_due(now_ns, (status, mark)):
             self._fault = self._write(status, health, now_ns)
         return self._fault
 
+    def _refuse_unwritable(self) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            self._temporary.touch()
+            self._temporary.unlink()
+        except OSError as error:
+            raise EnvironmentFault(
+                f"heartbeat {self.path}",
+                expected="a file that can be written",
+                found=error.strerror or str(error),
+                remedy="check monitoring.heartbeat and its folder's permissions",
+            ) from error
+
     def _write(self, status: str, health: Callable[[], Mapping[str, Any]], now_ns: int) -> str:
         updated = {"status": status, "updated_at": stamp(now_ns // _SECOND * _SECOND)}
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         try:
             document = {**health(), **self._process, **updated}
             text = json.dumps(document, sort_keys=True, allow_nan=False)
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # No fsync: after a loss of power the process that it speaks of is gone too.
-            temporary.write_text(f"{text}\n", encoding="ascii")
-            temporary.replace(self.path)
+            self._temporary.write_text(f"{text}\n", encoding="ascii")
+            self._temporary.replace(self.path)
         except (OSError, TypeError, ValueError) as error:
             with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+                self._temporary.unlink(missing_ok=True)
             why = getattr(error, "strerror", None) or str(error)
             return f"heartbeat {self.path} was not written: {why}"
         return ""

@@ -72,6 +72,7 @@ class Metrics:
             name: Gauge(name, text, labels, registry=registry)
             for name, (text, labels) in _SHOWN.items()
         }
+        self._blocked: set[str] = set()
         try:
             self._server, self._thread = start_http_server(port, _HOST, registry)
         except OSError as error:
@@ -122,9 +123,13 @@ class Metrics:
         self._set("ibs_unresolved_orders", len(health.get("unresolved", ())))
         for gate in GATES:
             self._set("ibs_gate", health.get("gate") == gate, gate)
-        self._gauges["ibs_blocked"].clear()
-        for reason in health.get("blocked", ()):
-            self._set("ibs_blocked", 1, _label(reason))
+        blocked = {_label(reason) for reason in health.get("blocked", ())}
+        # Not cleared first: a scrape in between must not miss those that hold on.
+        for reason in self._blocked - blocked:
+            self._gauges["ibs_blocked"].remove(reason)
+        for reason in blocked:
+            self._set("ibs_blocked", 1, reason)
+        self._blocked = blocked
         for root, each in health["symbols"].items():
             self._set("ibs_last_bar_timestamp_seconds", _seconds(each.get("last_bar")), root)
             self._set("ibs_last_minute_timestamp_seconds", _seconds(each.get("last_minute")), root)

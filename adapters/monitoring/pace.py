@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
 __all__ = ["Pace"]
 
 
@@ -17,16 +22,16 @@ class Pace:
 
     def __init__(self, every_ns: int) -> None:
         self._every_ns = every_ns
-        self._state: str | None = None
+        self._state: Hashable = None
         self._last_ns = 0
 
-    def is_due(self, now_ns: int, state: str = "") -> bool:
+    def is_due(self, now_ns: int, state: Hashable = "") -> bool:
         """Tell whether it is time, and take it as done when it is.
 
         Parameters
         ----------
         now_ns : int, nanoseconds
-        state : str
+        state : hashable
             Another one than the last time is told at once.
 
         Returns

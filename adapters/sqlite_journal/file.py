@@ -140,11 +140,12 @@ def has_writer(path: Path) -> bool:
         Of this moment; one may begin at once.
     """
     try:
-        handle = os.open(f"{path.resolve()}.lock", os.O_RDWR)
+        handle = os.open(f"{path.resolve()}.lock", os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Shared: two that ask at once do not take each other for the writer.
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     finally:
@@ -200,7 +201,7 @@ def connect(path: Path, *, read_only: bool, wait_s: float) -> sqlite3.Connection
     sqlite3.Error
     """
     if not path.exists():
-        raise EnvironmentFault(f"no journal {path}", remedy="check the path")
+        raise EnvironmentFault(f"no journal {path.absolute()}", remedy="give --journal")
     if not read_only:
         db = _opened(path, "mode=rw", wait_s)
         # With a write-ahead log only this keeps a committed entry through a loss of power.
@@ -276,7 +277,7 @@ def _opened(path: Path, options: str, wait_s: float) -> sqlite3.Connection:
 def _check(db: sqlite3.Connection, path: Path) -> None:
     (application,) = db.execute("PRAGMA application_id").fetchone()
     if application != APPLICATION:
-        raise EnvironmentFault(f"{path} is not a journal", remedy=_REMEDIES["SQLITE_NOTADB"])
+        raise EnvironmentFault(f"{path} is not a journal", remedy="give another path")
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version != VERSION:
         raise EnvironmentFault(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -11,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from ibs_core.cli import options
-from ibs_core.errors import ConfigError, DataError, IbsError
+from ibs_core.errors import ConfigError, DataError, EnvironmentFault, IbsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from adapters.sqlite_journal import OrderRecord, SqliteJournal
     from ibs_core.config import Settings
@@ -29,6 +30,7 @@ __all__ = [
     "book_of",
     "is_open",
     "journal_file",
+    "not_done",
     "opened",
     "positions_of",
     "roots_in",
@@ -38,6 +40,8 @@ __all__ = [
     "yes",
 ]
 
+_AT_HAND: Final = "in TradersPost: Entry lockout, then Close all"
+"""What stops trading when this machine cannot."""
 _UNSETTLED: Final = ("PENDING", "SENDING", "AMBIGUOUS")
 _POLL_S: Final = 0.05
 _clock: Callable[[], float] = time.monotonic
@@ -104,8 +108,8 @@ class Answer:
 
     Parameters
     ----------
-    command : int
-        Its number.
+    command : int or None
+        Its number; None: there was nothing to do, and nothing was left for the worker.
     name : str
     settled : bool
         A worker has done it.
@@ -115,11 +119,37 @@ class Answer:
         Of the worker that has done it.
     """
 
-    command: int
+    command: int | None
     name: str
     settled: bool
     worker: bool
     said: str = ""
+
+
+@contextmanager
+def not_done(name: str) -> Iterator[None]:
+    """Say beside a fault of the journal that the command was not done, and what stops trading without it.
+
+    Parameters
+    ----------
+    name : str
+        Of the command.
+
+    Raises
+    ------
+    EnvironmentFault
+    """
+    try:
+        yield
+    except EnvironmentFault as error:
+        way_out = f"; {_AT_HAND}" if name in ("halt", "flatten") else ""
+        raise EnvironmentFault(
+            error.subject,
+            expected=error.expected,
+            found=error.found,
+            where=error.where,
+            remedy=f"{error.remedy}; it was NOT done{way_out}",
+        ) from error
 
 
 def ask(path: Path, name: str, facts: Mapping[str, Any], *, wait_s: float) -> Answer:
@@ -137,10 +167,17 @@ def ask(path: Path, name: str, facts: Mapping[str, Any], *, wait_s: float) -> An
     Returns
     -------
     Answer
+
+    Raises
+    ------
+    EnvironmentFault
+        The command could not be left; the message says that it was not done.
     """
     from adapters.sqlite_journal import has_writer, post_command
 
-    number, end_s = post_command(path, time.time_ns(), name, facts), _clock() + wait_s
+    with not_done(name):
+        number = post_command(path, time.time_ns(), name, facts)
+    end_s = _clock() + wait_s
     with opened(path) as held:
         while True:
             # In this order: what a worker did before it ended is seen.
@@ -185,7 +222,7 @@ def say_answer(answer: Answer, hint: str, *, json_: bool, quiet: bool) -> None:
         raise IbsError(
             "the worker has not answered",
             expected=f"command {answer.command}, {answer.name}, to be done by now",
-            remedy="it does it as soon as it can; until then, in TradersPost: Entry lockout, then Close all",
+            remedy="it does it as soon as it can; until then, " + _AT_HAND,
         )
 
 

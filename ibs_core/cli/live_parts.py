@@ -162,7 +162,7 @@ def facts_of(settings: Settings, contracts: ContractMap, roots: Sequence[str]) -
     -------
     dict of str to Any
         ``config``, ``roots``, ``contract_map_digest``, ``rule`` (the digest of these), ``version``.
-        The caller adds ``source``, which says what brought the minutes.
+        The caller adds ``source``, which says what brought the minutes, and where orders go.
     """
     from ibs_core import __version__
     from ibs_core.config import resolved_yaml
@@ -181,13 +181,13 @@ def facts_of(settings: Settings, contracts: ContractMap, roots: Sequence[str]) -
 
 
 def refuse_other_rule(journal: SqliteJournal, facts: Mapping[str, Any]) -> None:
-    """Refuse to go on with a journal that another configuration or another source wrote.
+    """Refuse to go on with a journal of another configuration or source, or whose orders went elsewhere.
 
     Parameters
     ----------
     journal : SqliteJournal
     facts : Mapping of str to Any
-        Of the run to come.
+        Of the run to come: `facts_of`, ``source`` and `live_sink.facts_of_destination`.
 
     Raises
     ------
@@ -218,6 +218,20 @@ def refuse_other_rule(journal: SqliteJournal, facts: Mapping[str, Any]) -> None:
             expected=f"to go on with orders to {route}",
             found=f"orders to {facts['route']}",
             remedy="give the same --route and --armed, or another --journal when no position is open",
+        )
+    if before.get("kind", facts["kind"]) != facts["kind"]:
+        raise ConfigError(
+            f"journal {journal.path}",
+            expected=f"to go on with route {route} of kind {before['kind']}",
+            found=f"kind {facts['kind']}",
+            remedy="name the route as it was, or give another --journal when no position is open",
+        )
+    if before.get("webhook", facts["webhook"]) != facts["webhook"]:
+        raise ConfigError(
+            f"journal {journal.path}",
+            expected=f"to go on with the webhook that route {route} had",
+            found="one of another strategy at the receiver",
+            remedy="put the former URL back, or give another --journal when no position is open",
         )
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import gc
-import signal
-from contextlib import contextmanager
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ibs_core.cli.live_screen import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from adapters.sqlite_journal import SqliteJournal
@@ -79,7 +77,7 @@ def trade(
 
     live_parts.refuse_other_rule(journal, facts)
     paper, waits = run.file.with_suffix(".orders.jsonl"), settings.live
-    publish, pulse = run.pulse.board.publish, run.pulse
+    publish, pulse = run.pulse.publish, run.pulse
     sink = live_sink.sink_of(
         run.destination,
         engine,
@@ -92,6 +90,7 @@ def trade(
         is_patient=run.is_patient,
         publish=publish,
     )
+    first_seq = journal.last_seq() + 1
     # A journal that is resumed may not hold the rolls of later files.
     given = [(root, int(ns)) for root, seams in source.seams.items() for ns in seams]
     worker = Worker(
@@ -115,11 +114,15 @@ def trade(
         source.feed.stop()
         sink.close()
     telemetry = source.feed.telemetry()
+    states = Counter(each.state for each in journal.orders() if each.seq >= first_seq)
     return {
         "how": how,
-        "fatal": how not in ("stopped", "ended", "replayed to the end"),
+        "fatal": how not in ("stopped", "ended", source.end_text),
         "until": _stamp(worker.until_ns),
         "counts": worker.counts,
+        "orders_by_state": dict(sorted(states.items())),
+        "unresolved": worker.dispatch.unresolved(),
+        "pages": pulse.n_pages,
         "late_minutes": worker.counts["late"],
         "reconnects": telemetry["reconnects"],
         "feed": telemetry,
@@ -135,44 +138,27 @@ def _carry(
     worker: Worker, engine: Engine, source: Source, facts: dict[str, Any], pulse: Pulse
 ) -> str:
     """Run a worker until it is done, ended or told to stop."""
-    end_ns, status = source.end_ns, Status(engine, worker)
-    with _stop_signals() as stopped:
-        pulse.enter("starting", "warm-up", worker)
-        worker.start(facts, first_ns=source.first_ns, start_ns=source.start_ns)
-        pulse.enter("running", "trading")
-        pulse.say("start", f"trading {', '.join(each.root for each in engine.symbols)}")
-        gc.collect()
-        gc.freeze()  # what a start leaves stays for good; looking through it would cost milliseconds
+    end_ns, status, stop = source.end_ns, Status(engine, worker), pulse.stop
+    pulse.enter("starting", "warm-up", worker)
+    worker.start(facts, first_ns=source.first_ns, start_ns=source.start_ns)
+    stop.is_trading = True
+    pulse.enter("running", "trading")
+    pulse.say("start", f"trading {', '.join(each.root for each in engine.symbols)}")
+    gc.collect()
+    gc.freeze()  # what a start leaves stays for good; looking through it would cost milliseconds
 
-        def ends() -> bool:
-            status.show()
-            return bool(stopped) or (end_ns is not None and worker.until_ns >= end_ns)
+    def ends() -> bool:
+        status.show()
+        is_over = end_ns is not None and worker.until_ns >= end_ns
+        return bool(stop) or is_over or source.is_done(worker)
 
-        how = worker.run(ends)
-        status.clear()
-        how = "replayed to the end" if how == "stopped" and not stopped else how
-        pulse.enter("stopping", how)
-        worker.finish(how)
-        pulse.say("stop", how)
+    how = worker.run(ends)
+    status.close()
+    how = source.end_text if how == "stopped" and not stop else how
+    pulse.enter("stopping", how)
+    worker.finish(how)
+    pulse.say("stop", how)
     return how
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Turn SIGINT and SIGTERM into a list that is no longer empty; the second ends it at once."""
-    seen: list[int] = []
-
-    def heed(number: int, _frame: object) -> None:
-        if seen:
-            raise KeyboardInterrupt
-        seen.append(number)
-
-    kept = {number: signal.signal(number, heed) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield seen
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
 
 
 def _stamp(ns: int) -> str:

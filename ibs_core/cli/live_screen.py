@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from contextlib import suppress
@@ -13,18 +12,21 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from adapters.monitoring.courier import Courier
     from ibs_core.engine import Engine
     from ibs_core.live import Worker
     from ibs_core.notices import Notice
 
-__all__ = ["Screen", "Status", "say", "show_summary"]
+__all__ = ["Screen", "Status", "say", "say_aloud", "show_summary"]
 
 _LOOK_S: Final = 1.0
 """How often the status line is written anew."""
-
+_CLOSING_S: Final = 1.0
+"""How long a terminal that is held is waited for at the end."""
 
 _QUIET: Final = frozenset(("moved", "refused"))
-"""Kinds of notices that a screen shows only when they are a warning."""
+"""Kinds of notices that a screen shows only when they are a warning, or tell of an order in `_TROUBLE`."""
+_TROUBLE: Final = frozenset(("AMBIGUOUS", "DEAD", "EXPIRED"))
 
 
 class Screen:
@@ -34,10 +36,14 @@ class Screen:
     ----------
     tell : callable
         Takes a line.
+    call : callable, optional
+        Takes a line that a person must see. Default: `tell`.
     """
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
+    def __init__(
+        self, tell: Callable[[str], None], call: Callable[[str], None] | None = None
+    ) -> None:
+        self._tell, self._call = tell, call or tell
 
     def tell(self, notice: Notice) -> None:
         """Print a notice that people want to see.
@@ -48,8 +54,14 @@ class Screen:
         """
         if notice.kind == "stop":  # the command itself says how it ended
             return
-        if notice.kind not in _QUIET or notice.level != "info":
-            self._tell(f"CALL: {notice.text}" if notice.level == "page" else notice.text)
+        if notice.level == "page":
+            self._call(f"CALL: {notice.text}")
+        elif (
+            notice.kind not in _QUIET
+            or notice.level != "info"
+            or notice.facts.get("state") in _TROUBLE
+        ):
+            self._tell(notice.text)
 
     def close(self) -> None:
         """Do nothing: every line is out."""
@@ -57,6 +69,8 @@ class Screen:
 
 class Status:
     """A line on the terminal that is written over and over; nothing elsewhere.
+
+    A thread writes it: a terminal that somebody holds, with Ctrl-S, must not hold the loop that trades.
 
     Parameters
     ----------
@@ -66,11 +80,16 @@ class Status:
 
     def __init__(self, engine: Engine, worker: Worker) -> None:
         self._engine, self._worker = engine, worker
-        self._due_s = time.monotonic() if sys.stderr.isatty() else math.inf
+        self._lines: Courier[str] | None = None
+        self._due_s = time.monotonic()
+        if sys.stderr.isatty():
+            from adapters.monitoring.courier import Courier
+
+            self._lines = Courier("status line", _write_over, pauses_s=(), room=1)
 
     def show(self) -> None:
         """Write it when it is time."""
-        if time.monotonic() < self._due_s:
+        if self._lines is None or time.monotonic() < self._due_s:
             return
         self._due_s = time.monotonic() + _LOOK_S
         from ibs_core.market_data.runs import stamp
@@ -81,17 +100,16 @@ class Status:
             for each, position in zip(self._engine.symbols, self._engine.book, strict=True)
             if position["status"]
         ]
-        line = (
+        self._lines.hand(
             f"{stamp(self._worker.until_ns)}  {' '.join(held) or 'flat'}  "
             f"{counts['orders']} orders  {counts['trades']} trades  {counts['late']} late"
         )
-        with suppress(OSError):
-            click.echo(f"\r\033[K{line}", nl=False, err=True)
 
-    def clear(self) -> None:
+    def close(self) -> None:
         """Leave an empty line."""
-        if self._due_s < math.inf:
-            click.echo("\r\033[K", nl=False, err=True)
+        if self._lines is not None:
+            self._lines.hand("")
+            self._lines.close(_CLOSING_S)
 
 
 def say(line: str) -> None:
@@ -105,6 +123,23 @@ def say(line: str) -> None:
         if sys.stderr.isatty():
             click.echo("\r\033[K", nl=False, err=True)
         click.echo(line)
+
+
+def say_aloud(line: str) -> None:
+    """Print a line on standard error, whatever is printed beside it.
+
+    Parameters
+    ----------
+    line : str
+    """
+    with suppress(OSError):
+        click.echo(f"\r\033[K{line}" if sys.stderr.isatty() else line, err=True)
+
+
+def _write_over(line: str) -> str:
+    with suppress(OSError):
+        click.echo(f"\r\033[K{line}", nl=False, err=True)
+    return ""
 
 
 def show_summary(facts: dict[str, Any]) -> None:
@@ -123,6 +158,16 @@ def show_summary(facts: dict[str, Any]) -> None:
     for root, counts in facts["blocked"].items():
         told = ", ".join(f"{n} {reason}" for reason, n in counts.items())
         click.echo(f"entries of {root} not taken: {told}")
+    others = {name: n for name, n in facts["orders_by_state"].items() if name != "ACKED"}
+    if others:
+        click.echo(
+            f"orders not accepted: {', '.join(f'{n:,} {name}' for name, n in others.items())}"
+        )
+    if facts["unresolved"]:
+        named = ", ".join(facts["unresolved"])
+        click.echo(f"unresolved: {named}; `ibs orders list --open --journal {facts['journal']}`")
+    if facts["pages"]:
+        click.echo(f"calls: {facts['pages']}")
     on = " on paper" if facts["route"] == "file" else " sent to"
     click.echo(f"journal: {facts['journal']}\norders{on}: {facts['orders']}")
     click.echo(f"next: {facts['parity']}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -10,6 +11,8 @@ import numpy as np
 
 from ibs_core.bars import MINUTE_NS
 from ibs_core.errors import ConfigError
+from ibs_core.operating import FILE, Route
+from ibs_core.secret import HIDDEN, PLAIN, is_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -21,14 +24,23 @@ if TYPE_CHECKING:
     from ibs_core.contracts import ContractMap
     from ibs_core.engine import Engine
     from ibs_core.notices import Notice
-    from ibs_core.operating import Route
     from ibs_core.outbox import Page
     from ibs_core.ports import Clock, OrderSink
     from ibs_core.universe import Symbol
 
-__all__ = ["Destination", "destination_of", "locks_folder", "sink_of", "trading_of", "webhook_to"]
+__all__ = [
+    "LOCAL_LIVE",
+    "Destination",
+    "destination_of",
+    "facts_of_destination",
+    "locks_folder",
+    "sink_of",
+    "trading_of",
+    "webhook_to",
+]
 
-_FILE: Final = "file"
+LOCAL_LIVE: Final = "IBS_ALLOW_LOCAL_LIVE"
+"""The environment variable that lets a route of kind live post to this machine: for drills and tests."""
 _DEMO: Final = "demo"
 
 
@@ -76,7 +88,7 @@ def destination_of(
     ConfigError
         No such route, nothing to arm, or real orders for a market that is past.
     """
-    route = None if name in (None, _FILE) else _route(settings, str(name))
+    route = None if name in (None, FILE) else _route(settings, str(name))
     if armed and route is None:
         raise ConfigError(
             "option --armed",
@@ -91,23 +103,46 @@ def destination_of(
             found="kind live",
             remedy="leave --replay out, or name another route",
         )
-    return Destination(str(name), route) if armed else Destination(_FILE, None)
+    return Destination(str(name), route) if armed else Destination(FILE, None)
 
 
 def _route(settings: Settings, name: str) -> Route:
-    from ibs_core.operating import Route
-
     if name in settings.routes:
         return settings.routes[name]
     if name == _DEMO:
         return Route(kind="demo")
-    known = ", ".join((*settings.routes, _DEMO, _FILE))
-    raise ConfigError(
-        f"route {name!r}",
-        expected=f"one of {known}",
-        found="no such route",
-        remedy="add it to `routes` in the configuration",
-    )
+    known = f"one of {', '.join((*settings.routes, _DEMO, FILE))}"
+    if PLAIN.fullmatch(name):
+        remedy = "add it to `routes` in the configuration"
+        raise ConfigError(f"route {name!r}", expected=known, found="no such route", remedy=remedy)
+    remedy = "name a route; a secret would now be in your shell's history: rotate it"
+    if is_secret(name):
+        remedy = "it looks like an address, which is now in your shell's history: rotate it"
+    raise ConfigError("option --route", expected=known, found=HIDDEN, remedy=remedy)
+
+
+def facts_of_destination(destination: Destination) -> dict[str, str]:
+    """Tell a journal where its orders go, so that exits follow their entries.
+
+    Parameters
+    ----------
+    destination : Destination
+
+    Returns
+    -------
+    dict of str to str
+        ``route``, ``kind``, and ``webhook``, which tells one strategy of the receiver from another and no secret:
+        a changed password leaves it as it is.
+
+    Raises
+    ------
+    ConfigError, EnvironmentFault
+        As `webhook_to`.
+    """
+    name, route = destination.name, destination.route
+    if route is None:
+        return {"route": name, "kind": FILE, "webhook": ""}
+    return {"route": name, "kind": route.kind, "webhook": webhook_to(name, route).key}
 
 
 def sink_of(
@@ -161,7 +196,9 @@ def sink_of(
 
     def call(page: Page) -> None:
         facts = {"order_id": page.order_id, "cause": page.cause}
-        publish(Notice("page", page.text, clock.now_ns(), "page", page.cause, facts))
+        # A cause of its own for each order: the call for one must not hide the call for another.
+        cause = f"{page.cause} {page.order_id}".strip()
+        publish(Notice("page", page.text, clock.now_ns(), "page", cause, facts))
 
     bar_ns = min(symbol.rule.tf_ns for symbol in engine.symbols)
     return TradersPostSink(
@@ -194,7 +231,7 @@ def webhook_to(name: str, route: Route) -> Webhook:
     Raises
     ------
     ConfigError, EnvironmentFault
-        No secret, one of another form, or the stand-in on another machine.
+        No secret, one of another form, the stand-in on another machine, or real orders on this one.
     """
     from pathlib import Path
 
@@ -207,6 +244,13 @@ def webhook_to(name: str, route: Route) -> Webhook:
             expected="an address on this machine: the route is of kind demo",
             found="another machine",
             remedy="start `ibs demo-broker` and export the variable that it prints",
+        )
+    if route.kind == "live" and webhook.is_loopback and os.environ.get(LOCAL_LIVE) != "1":
+        raise ConfigError(
+            f"webhook of route {name!r}",
+            expected="an address of TradersPost: the route is of kind live",
+            found="this machine",
+            remedy=f"write the strategy's URL into {route.webhook}; {LOCAL_LIVE}=1 is for drills only",
         )
     return webhook
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ibs_core.bars import Ints
     from ibs_core.contracts import ContractMap
     from ibs_core.engine import Engine
+    from ibs_core.live import Worker
     from ibs_core.market_data import HeldBars
     from ibs_core.ports import BarFeed, Clock, History
     from ibs_core.roll_table import RollTable
@@ -57,6 +58,10 @@ class Source:
         Rolls that are known beforehand.
     rolls : callable
         Given market time, returns the rolls that became known.
+    is_done : callable
+        Given the worker, tells whether there is nothing more to do.
+    end_text : str
+        How it ended then, or at `end_ns`.
     """
 
     feed: BarFeed
@@ -68,6 +73,8 @@ class Source:
     end_ns: int | None
     seams: Mapping[str, Ints]
     rolls: Callable[[int], Sequence[tuple[str, int]]] = lambda _now_ns: ()
+    is_done: Callable[[Worker], bool] = lambda _worker: False
+    end_text: str = "replayed to the end"
 
 
 def key_of_environment() -> str:

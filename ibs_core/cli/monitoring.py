@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from ibs_core.errors import EnvironmentFault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
     from adapters.monitoring.alerts import Alerts
     from adapters.monitoring.event_file import EventFile
@@ -84,7 +84,9 @@ class Monitors:
         self.board_subscribers: list[Subscriber] = [each for each in given if each is not None]
         """For the `Board`, which closes them."""
 
-    def beat(self, status: str, document: Callable[[], Mapping[str, Any]]) -> list[str]:
+    def beat(
+        self, status: str, document: Callable[[], Mapping[str, Any]], mark: Hashable = None
+    ) -> list[str]:
         """Tell how the worker is where it is time; the loop that trades calls this at every turn.
 
         Parameters
@@ -94,6 +96,8 @@ class Monitors:
         document : callable
             Returns ``symbols``, ``version``, ``journal``, ``route``, ``armed`` and ``details``; called only when it
             is time. Status, time, host and process are added.
+        mark : hashable
+            What else is told at once when it changes.
 
         Returns
         -------
@@ -102,8 +106,8 @@ class Monitors:
         """
         now_ns = self._now()
         once = cache(lambda: {**document(), "monitoring": self._standing()})
-        faults = {self._heartbeat.beat(status, once, now_ns)}
-        if self._metrics is not None and self._pace.is_due(now_ns, status):
+        faults = {self._heartbeat.beat(status, once, now_ns, mark)}
+        if self._metrics is not None and self._pace.is_due(now_ns, (status, mark)):
             self._metrics.beat(status, once(), now_ns)
         if self._alerts is not None:
             self._alerts.beat()
@@ -154,7 +158,7 @@ def monitors_of(
     ConfigError
         An address is missing or of another form.
     EnvironmentFault
-        A port is taken, a file cannot be written, a secret can be read by others, an extra is missing.
+        A port is taken, a file or the heartbeat cannot be written, a secret can be read by others, an extra is missing.
     """
     try:
         from adapters.monitoring.heartbeat import HeartbeatFile
@@ -205,7 +209,9 @@ def _subscribers(
         from adapters.monitoring.event_webhook import EventWebhook
         from ibs_core.secret import secret_of
 
-        url = secret_of(asked.webhook, _path(asked.env_file), "webhook of events")
+        url = secret_of(
+            asked.webhook, _path(asked.env_file), "webhook of events", "monitoring.env_file"
+        )
         add("webhook", EventWebhook(url))
     if addresses := _addresses(settings.alerts):
         from adapters.monitoring.alerts import Alerts
@@ -220,7 +226,8 @@ def _addresses(asked: AlertSettings) -> list[str]:
 
     if asked.env_file is None and not os.environ.get(asked.addresses, "").strip():
         return []
-    return secret_of(asked.addresses, _path(asked.env_file), "addresses of alerts").split()
+    file = _path(asked.env_file)
+    return secret_of(asked.addresses, file, "addresses of alerts", "alerts.env_file").split()
 
 
 def _path(text: str | None) -> Path | None:

@@ -40,7 +40,7 @@ def flatten(
     *, symbols: str | None, yes: bool, journal: Path, wait_s: float, json_: bool, quiet: bool
 ) -> None:
     """Exit open positions at once, and refuse entries of all symbols until `ibs resume`."""
-    with journal_parts.opened(journal) as held:
+    with journal_parts.not_done("flatten"), journal_parts.opened(journal) as held:
         roots = None if symbols is None else journal_parts.roots_in(held, symbols.split(","))
         total = [each for each in _in_force(held.commands()) if each.startswith("halt --all")]
     if total:
@@ -69,7 +69,15 @@ def resume(*, yes: bool, journal: Path, wait_s: float, json_: bool, quiet: bool)
     """End what `ibs halt` and `ibs flatten` hold back; takes --yes, always."""
     with journal_parts.opened(journal) as held:
         ended = _in_force(held.commands())
-    what = ", ".join(ended) or "nothing: no halt since the last resume"
+    if not ended:
+        from adapters.sqlite_journal import has_writer
+
+        said, hint = "there is nothing to resume", "no halt and no flatten since the last resume"
+        worker = has_writer(journal)
+        answer = journal_parts.Answer(None, "resume", settled=True, worker=worker, said=said)
+        journal_parts.say_answer(answer, hint, json_=json_, quiet=quiet)
+        return
+    what = ", ".join(ended)
     if not yes:
         raise ConfigError("option --yes", expected=f"it, to end {what}", found="none")
     answer = journal_parts.ask(journal, "resume", {}, wait_s=wait_s)

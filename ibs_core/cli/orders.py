@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["orders"]
 
 _SETTLING_S = 15
+_CUT_SHORT = "cut short; the worker's next start makes it AMBIGUOUS, then resolve"
 
 
 @click.group()
@@ -43,9 +44,12 @@ def list_(
     quiet: bool,
 ) -> None:
     """List orders, newest last."""
+    from adapters.sqlite_journal import has_writer
+
+    is_running = has_writer(journal)
     with journal_parts.opened(journal) as held:
         found = [
-            _facts(each, held)
+            _facts(each, held, is_running=is_running)
             for each in held.orders(state.upper() if state else None, symbol)
             if not only_open or journal_parts.is_open(each)
         ]
@@ -62,11 +66,15 @@ def list_(
 @options.quiet
 def show(*, order_id: str, journal: Path, json_: bool, quiet: bool) -> None:
     """Show an order, what was sent, every attempt and every state it was in."""
+    from adapters.sqlite_journal import has_writer
     from ibs_core.market_data.runs import stamp
 
     with journal_parts.opened(journal) as held:
         record = _one(held, order_id)
-        facts = _facts(record, held) | {"body": record.body, "route": record.route}
+        facts = _facts(record, held, is_running=has_writer(journal)) | {
+            "body": record.body,
+            "route": record.route,
+        }
         facts["moves"] = [
             {"time": stamp(each.time_ns), "state": each.state, "detail": each.detail}
             for each in held.moves(order_id)
@@ -165,10 +173,15 @@ def _one(journal: SqliteJournal, order_id: str) -> OrderRecord:
     raise ConfigError(f"order {order_id!r}", expected="one of `ibs orders list`", found="none")
 
 
-def _facts(record: OrderRecord, journal: SqliteJournal) -> dict[str, Any]:
+def _facts(record: OrderRecord, journal: SqliteJournal, *, is_running: bool) -> dict[str, Any]:
     from ibs_core.market_data.runs import stamp
 
     order, moves = record.order, journal.moves(record.order.order_id)
+    attempts = journal.attempts(order.order_id)
+    n_exits = sum(each.flattens for each in attempts)
+    why = moves[-1].detail if moves else ""
+    if record.state == "SENDING" and not is_running:
+        why = _CUT_SHORT
     return {
         "order_id": order.order_id,
         "symbol": order.symbol,
@@ -180,8 +193,9 @@ def _facts(record: OrderRecord, journal: SqliteJournal) -> dict[str, Any]:
         "decided": stamp(order.decided_ns),
         "state": record.state,
         "since": stamp(record.updated_ns),
-        "why": moves[-1].detail if moves else "",
-        "attempts": len(journal.attempts(order.order_id)),
+        "why": why,
+        "attempts": len(attempts) - n_exits,
+        "exits": n_exits,
     }
 
 
@@ -201,7 +215,9 @@ def _table(found: Sequence[dict[str, Any]]) -> None:
             each["action"],
             each["decided"],
             each["state"],
-            str(each["attempts"]),
+            f"{each['attempts']} + {each['exits']} exits"
+            if each["exits"]
+            else f"{each['attempts']}",
             each["why"],
         )
     options.console().print(table)
@@ -210,7 +226,8 @@ def _table(found: Sequence[dict[str, Any]]) -> None:
 def _show(facts: dict[str, Any]) -> None:
     what = " ".join(filter(None, (facts["action"], facts["reason"], facts["instrument"])))
     click.echo(f"{facts['order_id']}: {what}, {facts['quantity']} at {facts['price']:g}")
-    click.echo(f"decided {facts['decided']}; {facts['state']} since {facts['since']}")
+    why = f": {facts['why']}" if facts["why"] == _CUT_SHORT else ""
+    click.echo(f"decided {facts['decided']}; {facts['state']} since {facts['since']}{why}")
     for each in facts["moves"]:
         click.echo(f"  {each['time']}  {each['state']}  {each['detail']}".rstrip())
     for each in facts["tried"]:

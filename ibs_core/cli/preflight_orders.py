@@ -7,7 +7,7 @@ import shutil
 from typing import TYPE_CHECKING, Final
 
 from ibs_core import killswitch
-from ibs_core.errors import DataError, EnvironmentFault, IbsError
+from ibs_core.errors import ConfigError, EnvironmentFault, IbsError
 from ibs_core.preflight import Found
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def kill_switch(start: Start) -> Found:
     is_on, why = kill_switch_of(start.settings, is_live=start.destination.is_live)
     if is_on:
         remedy = "write `killswitch: off` or export POLICY_KILLSWITCH=off when orders may leave"
-        raise DataError(why, remedy=remedy)
+        # Of the configuration, which only a person changes: a supervisor must not start again and again.
+        raise ConfigError(why, remedy=remedy)
     return Found(why)
 
 

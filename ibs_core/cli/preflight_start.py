@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ibs_core.errors import ConfigError, IbsError
+from ibs_core.errors import IbsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,7 +98,7 @@ class Start:
             kept = held.latest_snapshot()
             try:
                 self.refuse_other_rule(held)
-            except ConfigError:  # for `journal` to tell
+            except IbsError:  # for `journal` to tell
                 return None
             if kept is None:
                 return None
@@ -107,7 +107,7 @@ class Start:
             return max((each.time_ns for each in held.entries(kept[0])), default=engine.until_ns)
 
     def refuse_other_rule(self, journal: SqliteJournal) -> None:
-        """Refuse a journal that another configuration or another source wrote.
+        """Refuse a journal of another configuration or source, or whose orders went elsewhere.
 
         Parameters
         ----------
@@ -115,14 +115,17 @@ class Start:
 
         Raises
         ------
-        ConfigError
+        ConfigError, EnvironmentFault
+            Also where the webhook cannot be read, which is then not known to be the same.
         """
         from ibs_core.cli.live_parts import facts_of, refuse_other_rule
+        from ibs_core.cli.live_sink import facts_of_destination
 
         ordered = [each.root for each in self.parts[1].symbols]
         facts: dict[str, Any] = facts_of(self.settings, self.contracts, ordered)
         source = "--replay" if self.is_replay else "live data"
-        refuse_other_rule(journal, facts | {"source": source, "route": self.destination.name})
+        to = facts_of_destination(self.destination)
+        refuse_other_rule(journal, facts | to | {"source": source})
 
     @cached_property
     def past(self) -> HeldBars:

@@ -103,6 +103,11 @@ class _Wanted:
     "--armed", is_flag=True, help="Post orders to the route; else they go into a file on paper."
 )
 @click.option(
+    "--exits-only",
+    is_flag=True,
+    help="Without market data: send exits that wait, do what was asked (ibs flatten), and end.",
+)
+@click.option(
     "--log", type=click.Choice(["json", "human"]), help="Also log what happens, on standard error."
 )
 @options.scorer
@@ -123,6 +128,7 @@ def run_live(
     journal: Path | None,
     route: str | None,
     armed: bool,
+    exits_only: bool,
     log: str | None,
     scorer: Choice,
     json_: bool,
@@ -132,17 +138,17 @@ def run_live(
 
     With --replay the bars of files come through a gateway on this machine that speaks Databento's
     protocol, to the vendor's own client; without it they come from Databento, with the key in
-    DATABENTO_API_KEY. Ctrl-C stops between two minutes and keeps the state, twice stops at once; the same
-    command with the same --journal goes on.
+    DATABENTO_API_KEY. Ctrl-C stops between two minutes and keeps the state, twice or before it trades at
+    once; the same command with the same --journal goes on.
     """
-    if more and not replay:
-        raise click.UsageError("paths belong to --replay PATH…")
-    if replay and (history or gateway):
-        raise click.UsageError("--history and --gateway are for live data, not for --replay")
-    if gateway and not history:
-        raise click.UsageError("--gateway needs --history PATH: its rolls come from there")
-    if start and not replay:
-        raise click.UsageError("--start belongs to --replay PATH…: live starts now")
+    _refuse_odd(
+        replay=bool(replay),
+        more=bool(more),
+        history=bool(history),
+        gateway=gateway is not None,
+        start=start is not None,
+        exits_only=exits_only,
+    )
     from ibs_core.cli import live_parts
     from ibs_core.cli.live_pulse import monitored
     from ibs_core.cli.live_sink import destination_of
@@ -172,9 +178,15 @@ def run_live(
     options.folder_of(wanted.file.parent, "--journal")
     live_parts.refuse_second_worker(wanted.file)  # before it would overwrite the other's heartbeat
     options.compile_notice(silent=silent)
-    trades = _replay if replay else _live
+    trades = _leave if exits_only else _replay if replay else _live
     with monitored(
-        settings, wanted.file, roots, wanted.destination, log=log, tell=wanted.tell
+        settings,
+        wanted.file,
+        roots,
+        wanted.destination,
+        log=log,
+        tell=wanted.tell,
+        replay_speed=speed if replay else None,
     ) as pulse:
         facts = trades(settings, contracts, roots, wanted, pulse)
         pulse.enter(*(("failed", facts["how"]) if facts["fatal"] else ("stopped", facts["how"])))
@@ -188,6 +200,22 @@ def run_live(
             found=facts["how"],
             remedy="positions are as the journal says; the same command goes on",
         )
+
+
+def _refuse_odd(
+    *, replay: bool, more: bool, history: bool, gateway: bool, start: bool, exits_only: bool
+) -> None:
+    """Refuse options that do not go together."""
+    if more and not replay:
+        raise click.UsageError("paths belong to --replay PATH…")
+    if replay and (history or gateway):
+        raise click.UsageError("--history and --gateway are for live data, not for --replay")
+    if gateway and not history:
+        raise click.UsageError("--gateway needs --history PATH: its rolls come from there")
+    if start and not replay:
+        raise click.UsageError("--start belongs to --replay PATH…: live starts now")
+    if exits_only and (replay or history or gateway):
+        raise click.UsageError("--exits-only takes no --replay, --history or --gateway")
 
 
 def _check(
@@ -223,7 +251,7 @@ def _replay(
     settings: Settings, contracts: ContractMap, roots: list[str], wanted: _Wanted, pulse: Pulse
 ) -> dict[str, Any]:
     from adapters.sqlite_journal import SqliteJournal
-    from ibs_core.cli import live_parts, live_run, replay_source
+    from ibs_core.cli import live_parts, live_run, live_sink, replay_source
     from ibs_core.market_data import open_bars
 
     first, _ = options.span_of(wanted.start, None)
@@ -253,7 +281,8 @@ def _replay(
             settings,
             contracts,
             live_parts.facts_of(settings, contracts, [each.root for each in engine.symbols])
-            | {"source": "--replay", "route": wanted.destination.name}
+            | live_sink.facts_of_destination(wanted.destination)
+            | {"source": "--replay"}
             | {"files": [str(path) for path in wanted.replay]},
             _run(wanted, pulse, is_replay=True, is_patient=math.isinf(wanted.speed)),
         )
@@ -263,7 +292,7 @@ def _live(
     settings: Settings, contracts: ContractMap, roots: list[str], wanted: _Wanted, pulse: Pulse
 ) -> dict[str, Any]:
     from adapters.sqlite_journal import SqliteJournal
-    from ibs_core.cli import live_parts, live_run, live_source
+    from ibs_core.cli import live_parts, live_run, live_sink, live_source
     from ibs_core.snapshot import unpack
 
     if not roots:
@@ -276,9 +305,9 @@ def _live(
     live_parts.refuse_unserved(engine, contracts)
     live_parts.refuse_generated_models(engine, settings, armed=wanted.destination.is_live)
     facts = live_parts.facts_of(settings, contracts, [each.root for each in engine.symbols])
-    facts |= {"source": "live data", "route": wanted.destination.name}
     live_source.refuse_days(engine, asks=wanted.gateway is None)
     _check(settings, contracts, roots, wanted, pulse)
+    facts |= live_sink.facts_of_destination(wanted.destination) | {"source": "live data"}
     with ExitStack() as stack:
         journal = stack.enter_context(SqliteJournal(wanted.file)) if wanted.file.exists() else None
         kept = journal.latest_snapshot() if journal else None
@@ -303,6 +332,30 @@ def _live(
         fresh = live_parts.engine_of(settings, contracts, roots, source.seams, universe)
         run = _run(wanted, pulse, is_replay=False, is_patient=False)
         return live_run.trade(fresh, source, journal, settings, contracts, facts, run)
+
+
+def _leave(
+    settings: Settings, contracts: ContractMap, roots: list[str], wanted: _Wanted, pulse: Pulse
+) -> dict[str, Any]:
+    from adapters.sqlite_journal import SqliteJournal
+    from ibs_core.cli import exits_only, live_parts, live_run, live_sink
+
+    with SqliteJournal(wanted.file, read_only=True) as held:
+        before = live_parts.last_facts(held)
+        if held.latest_snapshot() is None:
+            raise ConfigError(f"journal {wanted.file}", expected="a state", found="none")
+    skip = (*settings.preflight.skip, *exits_only.SKIPPED)
+    wary = settings.preflight.model_copy(update={"skip": skip})
+    roots = roots or list(before["roots"])
+    _check(settings.model_copy(update={"preflight": wary}), contracts, roots, wanted, pulse)
+    engine = live_parts.engine_of(settings, contracts, roots, {})
+    ordered = [each.root for each in engine.symbols]
+    facts = live_parts.facts_of(settings, contracts, ordered)
+    facts |= live_sink.facts_of_destination(wanted.destination) | {"source": before["source"]}
+    with SqliteJournal(wanted.file) as journal:
+        run = _run(wanted, pulse, is_replay=False, is_patient=False)
+        source = exits_only.source_of_exits(ordered)
+        return live_run.trade(engine, source, journal, settings, contracts, facts, run)
 
 
 def _run(wanted: _Wanted, pulse: Pulse, *, is_replay: bool, is_patient: bool) -> Run:

@@ -82,8 +82,8 @@ def status(
 ) -> None:
     """Show how the worker is.
 
-    Exit code 0: it is starting or running, its sign of life is fresh, its feed streams, and no order is unresolved.
-    1: something of this is not so; the reason is on standard error. 3: there is no heartbeat.
+    Exit code 0: it is starting or running, its sign of life is fresh, its feed streams, no order is unresolved, and
+    the last delivery was accepted. 1: something of this is not so; the reason is on standard error. 3: there is no heartbeat.
     """
     from ibs_core.cli.monitoring import heartbeat_of
 
@@ -146,7 +146,21 @@ def findings_in(
         found.append("the feed does not stream")
     if unresolved := details.get("unresolved"):
         found.append(f"unresolved: {', '.join(unresolved)}")
+    if error := _newest_error(details.get("orders") or {}):
+        found.append(f"the last delivery failed: {_event(error)}")
     return found
+
+
+def _newest_error(orders: Mapping[str, Any]) -> object:
+    """Return the last error of delivery, unless a success came after it."""
+    error, success = orders.get("last_error"), orders.get("last_success")
+    if error and success and _instant(success) > _instant(error):
+        return None
+    return error
+
+
+def _instant(event: Mapping[str, Any]) -> float:
+    return datetime.fromisoformat(event["at"]).timestamp()
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -235,11 +249,13 @@ def _lines(document: Mapping[str, Any], age_s: float) -> list[tuple[str, str]]:
     if "symbols" in details:
         feed, orders = details.get("feed") or {}, details.get("orders") or {}
         lag_ms = feed.get("lag_ms")
-        lag = "" if lag_ms is None else f", lag {lag_ms / 1000:.1f} s"
+        # Below 0 is market time that is past.
+        lag = "" if lag_ms is None or lag_ms < 0 else f", lag {lag_ms / 1000:.1f} s"
         streams = "streams" if details.get("streaming") else "does not stream"
+        lines.append(("decided until", str(details.get("until"))))
+        if document["status"] in _ALIVE:
+            lines.append(("feed", f"{streams}{lag}, {feed.get('reconnects', 0)} reconnects"))
         lines += [
-            ("decided until", str(details.get("until"))),
-            ("feed", f"{streams}{lag}, {feed.get('reconnects', 0)} reconnects"),
             (
                 "orders to",
                 f"{to}; gate {details.get('gate')}, {orders.get('unsettled', 0)} on their way",

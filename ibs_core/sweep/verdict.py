@@ -5,16 +5,21 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from ibs_core.report.significance import deflated_sharpe, moments, probabilistic_sharpe
 from ibs_core.research.overfitting import overfitting
 
 if TYPE_CHECKING:
     from ibs_core.bars import Floats
 
-__all__ = ["DSR_MIN", "PBO_MAX", "Verdict", "judge"]
+__all__ = ["DSR_MIN", "PBO_MAX", "SESSIONS_MIN", "Verdict", "judge"]
 
 DSR_MIN: Final = 0.95
 PBO_MAX: Final = 0.5
+SESSIONS_MIN: Final = 100
+"""With a return other than 0: of fewer, wins in a row that a near target makes likely have a ratio near 1."""
+
 N_BLOCKS: Final = 10
 """Of the symmetric cross-validation: 252 halves, as trainings are judged by."""
 
@@ -70,7 +75,8 @@ def judge(
     -------
     Verdict
         Promotable when the deflated Sharpe ratio is at least `DSR_MIN`, the probability of overfitting is at most
-        `PBO_MAX`, and the plateau score is above 0. What is undefined meets no condition.
+        `PBO_MAX`, the plateau score is above 0, and the choice has a return other than 0 in `SESSIONS_MIN` sessions
+        or more. What is undefined meets no condition.
     """
     found = moments(returns[:, choice])
     psr = probabilistic_sharpe(found, 0.0) if found else None
@@ -88,6 +94,11 @@ def judge(
         reasons.append(f"probability of overfitting {_told(pbo)}, at most {PBO_MAX} is asked for")
     if plateau is None or not plateau > 0:
         reasons.append(f"plateau score {_told(plateau)}, above 0 is asked for")
+    n_sessions = int(np.count_nonzero(returns[:, choice]))
+    if n_sessions < SESSIONS_MIN:
+        reasons.append(
+            f"{n_sessions} sessions with a result, at least {SESSIONS_MIN} are asked for"
+        )
     return Verdict(n_trials, dsr, psr, pbo, not reasons, tuple(reasons))
 
 
