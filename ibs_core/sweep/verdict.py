@@ -67,7 +67,8 @@ def judge(
     n_trials : int
         Every trial of every sweep, as the ledger counts them.
     variance : float or None
-        Of their Sharpe ratios per session; None where fewer than two have one.
+        Of their Sharpe ratios per session; None where fewer than two have one. That of the candidates counts where
+        it is larger.
     plateau : float or None
         Its plateau score.
 
@@ -81,7 +82,7 @@ def judge(
     found = moments(returns[:, choice])
     psr = probabilistic_sharpe(found, 0.0) if found else None
     dsr = (
-        deflated_sharpe(found, n_trials=n_trials, variance=variance)
+        deflated_sharpe(found, n_trials=n_trials, variance=max(variance, _variance(returns)))
         if found and variance is not None
         else None
     )
@@ -100,6 +101,12 @@ def judge(
             f"{n_sessions} sessions with a result, at least {SESSIONS_MIN} are asked for"
         )
     return Verdict(n_trials, dsr, psr, pbo, not reasons, tuple(reasons))
+
+
+def _variance(returns: Floats) -> float:
+    """Of the candidates' own ratios: trials that are alike, from earlier sweeps, must not lower the bar for these."""
+    ratios = [found.sharpe for column in returns.T if (found := moments(column))]
+    return float(np.var(ratios, ddof=1)) if len(ratios) > 1 else 0.0
 
 
 def _told(value: float | None) -> str:
