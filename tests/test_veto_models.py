@@ -115,5 +115,5 @@ def test_notes_and_the_training_window_reach_the_printed_run_and_the_report(
         "no trade lies outside: there is no out-of-sample result",
     ):
         assert line in printed
-        assert line in page
-    assert "No out-of-sample trade" in page
+    assert "was trained on candidates of another rule: entry.ibs [0.0, 0.3]" in page
+    assert "No out-of-sample trade" in page  # what lies inside has a banner of its own
