@@ -12,8 +12,10 @@ import time
 from datetime import date
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from ibs_core.parquet_file import write_parquet
 from ibs_core.research.sample_data import write_sample
 
 HOME = Path(os.environ.get("IBS_BENCH_DATA") or Path(tempfile.gettempdir()) / "ibs-bench")
@@ -31,14 +33,24 @@ def _made(name, **options):
 @pytest.fixture(scope="session")
 def symbol_year():
     """One symbol, one year: about 350,000 minutes."""
-    return _made("year", roots=["ES"], start=date(2024, 1, 2), end=date(2024, 12, 31))
+    return _made("quick-year", roots=["ES"], start=date(2024, 1, 2), end=date(2024, 12, 31))
 
 
 @pytest.fixture(scope="session")
 def ten_years():
     """Twelve symbols, ten years: about 41 million minutes in one file."""
     span = {"start": date(2015, 1, 2), "end": date(2024, 12, 31)}
-    return _made("decade", roots=TWELVE, single_file=True, **span)
+    return _made("quick-decade", roots=TWELVE, single_file=True, **span)
+
+
+@pytest.fixture(scope="session")
+def ten_years_by_polars(ten_years):
+    """The same bars as Polars writes them: plain values, lz4."""
+    path = HOME / "decade-by-polars" / ten_years.name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_parquet(pl.scan_parquet(ten_years), path, {})
+    return path
 
 
 def in_turn(*actions, rounds):

@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibs_core.bars import DAY_NS, MINUTE_NS
+from ibs_core.kernels import timetable
 from ibs_core.kernels.calendar import CALENDAR
 from ibs_core.sessions import (
     Sessions,
     local_ns,
+    local_offset,
     nominal_boundaries,
     open_market_ns,
     regular_hours,
@@ -27,6 +29,7 @@ __all__ = ["Rule", "Timetable", "calendar_of", "make_schedule", "serves_flat_by"
 
 Ints = NDArray[np.int64]
 _FAR = np.iinfo(np.int64).max
+_NONE = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +111,15 @@ class Timetable:
         first: int = 0,
         last: int | None = None,
     ) -> None:
-        self._sessions, self._rule, self._seams = sessions, rule, seams
+        self._sessions, self._seams = sessions, seams
+        self._terms = np.zeros(1, timetable.TERMS)
+        self._terms["first_date"], self._terms["last_date"] = rule.first_date, rule.last_date
+        self._terms["max_wait_ns"] = rule.max_wait_ns
         until = len(sessions.open_ns) if last is None else last
         self._early = _early_boundaries(sessions, rule, first, until)
         self._flats = _flat_instants(sessions, rule)
         self._instants = np.sort(np.concatenate([self._flats, self._early]))
-        self._leaves = np.array(
-            [*(_roll_boundary(int(seam), sessions, rule.tf_ns) for seam in seams), _FAR], np.int64
-        )
+        self._leaves = np.append(_roll_boundaries(seams, sessions, rule.tf_ns), _FAR)
 
     def lay(self, bars: NDArray[np.void], out: NDArray[np.void]) -> None:
         """Lay the calendar over signal bars.
@@ -125,20 +129,24 @@ class Timetable:
         bars : (n_bars,) BAR, in order of their end
         out : (n_bars,) SCHEDULE, written
         """
-        sessions, rule = self._sessions, self._rule
-        session, end = bars["session"], bars["end_ns"]
-        close = sessions.close_ns[session]
-        date = sessions.trade_date[session]
-        out["traded"] = (date >= rule.first_date) & (date <= rule.last_date)
+        sessions = self._sessions
         out["calendar"] = calendar_of(bars, sessions)
-        out["in_flat_by"] = (end >= self._flats[session]) & (end <= close)
-        out["in_early_close"] = end >= self._early[session]
-        # From the boundary of the next seam on, the contract is given up.
-        out["in_roll"] = end >= self._leaves[np.searchsorted(self._seams, end, side="left")]
-        out["flats_first"] = np.searchsorted(self._instants, bars["first_ns"], side="right")
-        out["flats_end"] = np.searchsorted(self._instants, end, side="right")
-        out["expire_ns"] = _last_fill(sessions, end, rule.max_wait_ns)
-        out["close_left_ns"] = np.maximum(close - end, 0)
+        timetable.lay(
+            bars,
+            sessions.open_ns,
+            sessions.close_ns,
+            sessions.break_start_ns,
+            sessions.break_end_ns,
+            sessions.trade_date,
+            sessions.clock_ns,
+            self._terms[0],
+            self._flats,
+            self._early,
+            self._instants,
+            self._seams,
+            self._leaves,
+            out,
+        )
 
 
 def calendar_of(bars: NDArray[np.void], sessions: Sessions) -> NDArray[np.void]:
@@ -146,7 +154,7 @@ def calendar_of(bars: NDArray[np.void], sessions: Sessions) -> NDArray[np.void]:
 
     Parameters
     ----------
-    bars : (n_bars,) BAR
+    bars : (n_bars,) BAR, in order of their start
     sessions : Sessions
 
     Returns
@@ -154,13 +162,18 @@ def calendar_of(bars: NDArray[np.void], sessions: Sessions) -> NDArray[np.void]:
     (n_bars,) CALENDAR
     """
     out = np.zeros(len(bars), CALENDAR)
-    date = sessions.trade_date[bars["session"]]
+    if not len(bars):
+        return out
+    first, last = int(bars["session"][0]), int(bars["session"][-1]) + 1
+    dates = np.zeros(last, CALENDAR)  # of the trade date, once a session instead of once a bar
+    date = sessions.trade_date[first:last]
     days = date.astype("datetime64[D]")
     months = days.astype("datetime64[M]")
-    out["local_minute"] = local_ns(bars["start_ns"]) // MINUTE_NS % 1440
-    out["weekday"] = (date + 3) % 7 + 1
-    out["month"] = months.astype(np.int64) % 12 + 1
-    out["day"] = (days - months.astype("datetime64[D]")).astype(np.int64) + 1
+    dates["weekday"][first:] = (date + 3) % 7 + 1
+    dates["month"][first:] = months.astype(np.int64) % 12 + 1
+    dates["day"][first:] = (days - months.astype("datetime64[D]")).astype(np.int64) + 1
+    transition, offset = local_offset(int(bars["start_ns"][0]), int(bars["start_ns"][-1]))
+    timetable.calendar(bars, dates, transition, offset, out)
     return out
 
 
@@ -211,34 +224,34 @@ def _early_boundaries(sessions: Sessions, rule: Rule, first: int, last: int) -> 
     out = np.full(len(sessions.open_ns), _FAR)
     if not rule.flat_before_early_close:
         return out
-    for i in first + np.flatnonzero(sessions.early[first:last]):
-        close = sessions.close_ns[i : i + 1]
-        ends = nominal_boundaries(int(sessions.open_ns[i]), int(close[0]), rule.tf_ns)
-        left = open_market_ns(sessions, close) - open_market_ns(sessions, ends)
-        serving = ends[left >= MINUTE_NS]
-        if len(serving):
-            out[i] = serving[-1]
+    early = first + np.flatnonzero(sessions.early[first:last])
+    limit = open_market_ns(sessions, sessions.close_ns[early]) - MINUTE_NS
+    found = _last_boundary(sessions, early, limit, rule.tf_ns)
+    out[early] = np.where(found == _NONE, _FAR, found)
     return out
 
 
-def _roll_boundary(seam_ns: int, sessions: Sessions, tf_ns: int) -> int:
-    """Return the last boundary with a minute of open market between it and the seam."""
-    at_seam = int(open_market_ns(sessions, np.array([seam_ns]))[0])
-    i = int(session_index(sessions, np.array([seam_ns]))[0])
-    while i >= 0:
-        ends = nominal_boundaries(int(sessions.open_ns[i]), int(sessions.close_ns[i]), tf_ns)
-        serving = ends[at_seam - open_market_ns(sessions, ends) >= MINUTE_NS]
-        if len(serving):
-            return int(serving[-1])
-        i -= 1
-    return seam_ns
+def _roll_boundaries(seams: Ints, sessions: Sessions, tf_ns: int) -> Ints:
+    """Return the last boundary with a minute of open market between it and each seam."""
+    limit = open_market_ns(sessions, seams) - MINUTE_NS
+    session = session_index(sessions, seams)
+    found = np.full(len(seams), _NONE)
+    while (searched := np.flatnonzero((found == _NONE) & (session >= 0))).size:
+        found[searched] = _last_boundary(sessions, session[searched], limit[searched], tf_ns)
+        session[searched] -= 1
+    return np.where(found == _NONE, seams, found)
 
 
-def _last_fill(sessions: Sessions, decided_ns: Ints, max_wait_ns: int) -> Ints:
-    """Return the last instant that lies no more than ``max_wait_ns`` of open market after each decision."""
-    target = open_market_ns(sessions, decided_ns) + max_wait_ns
-    i = np.searchsorted(sessions.clock_ns, target, side="right") - 1
-    before_break = sessions.break_start_ns[i] - sessions.open_ns[i]
-    pause = sessions.break_end_ns[i] - sessions.break_start_ns[i]
-    since_open = target - sessions.clock_ns[i]
-    return sessions.open_ns[i] + since_open + np.where(since_open >= before_break, pause, 0)
+def _last_boundary(sessions: Sessions, i: Ints, limit_ns: Ints, tf_ns: int) -> Ints:
+    """Return each session's last end of a signal bar with no more than a limit on the open-market clock.
+
+    `_NONE` where its first bar ends too late.
+    """
+    opens, closes = sessions.open_ns[i], sessions.close_ns[i]
+    since_open = limit_ns - sessions.clock_ns[i]
+    is_after = since_open >= sessions.break_start_ns[i] - opens
+    pause = np.where(is_after, sessions.break_end_ns[i] - sessions.break_start_ns[i], 0)
+    latest = opens + since_open + pause
+    n_bars = (latest - opens) // tf_ns
+    inside = np.where(n_bars > 0, opens + np.maximum(n_bars, 0) * tf_ns, _NONE)
+    return np.asarray(np.where(latest >= closes, closes, inside), dtype=np.int64)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ibs_core.bars import BAR, MINUTE_NS, NEVER, PATH, joined
+from ibs_core.bars import BAR, MINUTE_NS, NEVER, PATH
 from ibs_core.errors import DataError
 from ibs_core.kernels import aggregate
 
@@ -19,7 +19,6 @@ __all__ = ["Scratch", "Series", "SeriesBuilder", "copied", "make_plan"]
 
 Records = NDArray[np.void]
 _NO_VOLUME = np.zeros(0)
-_NO_BARS = np.zeros(0, BAR)
 CHUNK = 16_384
 """Minutes taken in one compiled call, so that the room for their bars stays in the cache."""
 
@@ -83,7 +82,7 @@ class SeriesBuilder:
         self._plan = plan
         self._scratch = scratch
         self._state = aggregate.new_state()
-        self._parts: list[tuple[Records, Records, Records]] = []
+        self._bars, self._days, self._path = (_Growing(each) for each in (BAR, BAR, PATH))
         self._instruments: list[str] = []
 
     def add(self, run: MinuteRun) -> bool:
@@ -171,10 +170,8 @@ class SeriesBuilder:
         (n_bars,) BAR
         (n_days,) BAR
         """
-        parts, self._parts = self._parts, []
-        if not parts:
-            return _NO_BARS, _NO_BARS
-        return joined([part[0] for part in parts]), joined([part[1] for part in parts])
+        self._path.take()
+        return copied(self._bars.take()), copied(self._days.take())
 
     @property
     def state(self) -> Records:
@@ -208,14 +205,13 @@ class SeriesBuilder:
         bars, days, path, n = self._scratch.room()
         now_ns = -NEVER if until_ns is None else until_ns
         complete = aggregate.finish(self._state[0], now_ns, bars, days, n)
-        self._parts.append((bars[: n[0]].copy(), days[: n[1]].copy(), path[: n[2]].copy()))
-        state = self._state[0]
-        all_bars = joined([part[0] for part in self._parts])
+        self._take(bars, days, path, n)
+        state, all_bars = self._state[0], self._bars.take()
         return Series(
             self._root,
             all_bars,
-            joined([part[1] for part in self._parts]),
-            joined([part[2] for part in self._parts]),
+            self._days.take(),
+            self._path.take(),
             complete=bool(complete),
             seams=all_bars["seam_ns"][all_bars["seam_ns"] > 0],
             instruments=tuple(self._instruments),
@@ -225,10 +221,35 @@ class SeriesBuilder:
         )
 
     def _take(self, bars: Records, days: Records, path: Records, n: NDArray[np.int64]) -> None:
-        if n[0] or n[1] or n[2]:
-            parts = bars[: n[0]], days[: n[1]], path[: n[2]]
-            bars, days, path = (copied(each) if len(each) else each for each in parts)
-            self._parts.append((bars, days, path))
+        self._bars.add(bars[: n[0]])
+        self._days.add(days[: n[1]])
+        self._path.add(path[: n[2]])
+
+
+class _Growing:
+    """Records one after the other in one array, so that at the end nothing is joined or held twice."""
+
+    def __init__(self, dtype: np.dtype[np.void]) -> None:
+        self._dtype = dtype
+        self._room = np.zeros(0, _opaque(dtype))
+        self._n = 0
+
+    def add(self, records: Records) -> None:
+        """Copy records behind those before."""
+        if not len(records):
+            return
+        stop = self._n + len(records)
+        if stop > len(self._room):
+            room = np.zeros(max(stop, 2 * len(self._room)), self._room.dtype)
+            room[: self._n] = self._room[: self._n]
+            self._room = room
+        self._room[self._n : stop] = records.view(self._room.dtype)
+        self._n = stop
+
+    def take(self) -> Records:
+        """Return the records, and forget them: valid until the next `add`."""
+        records, self._n = self._room[: self._n], 0
+        return records.view(self._dtype)
 
 
 class Scratch:
@@ -261,8 +282,11 @@ def copied(records: Records) -> Records:
     -----
     As opaque bytes: NumPy copies records field by field, which takes three times as long.
     """
-    opaque = np.dtype((np.void, records.dtype.itemsize))
-    return records.view(opaque).copy().view(records.dtype)
+    return records.view(_opaque(records.dtype)).copy().view(records.dtype)
+
+
+def _opaque(dtype: np.dtype[np.void]) -> np.dtype[np.void]:
+    return np.dtype((np.void, dtype.itemsize))
 
 
 def make_plan(

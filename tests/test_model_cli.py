@@ -208,7 +208,7 @@ def recorded(models):
 def test_a_training_that_is_killed_ends_as_one_that_was_not(made, ibs, tmp_path):
     def words(models, jobs):
         more = ("--dataset", made / "d.parquet", "--models", models, "--quiet")
-        return ("train", *more, *SMALL, "--trials", 4, "--trees", "60", "--jobs", jobs)
+        return ("train", *more, *SMALL, "--trials", 4, "--trees", "20", "--jobs", jobs)
 
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert ibs(*words(whole, 1)).code == 0

@@ -29,7 +29,7 @@ def failed(sample, folder, ledger, plan=PLAN):
 
 @pytest.mark.parametrize("shared", [False, True], ids=["own ledgers", "one ledger"])
 def test_none_of_a_few_models_of_noise_is_promotable(tmp_path, shared):
-    for seed in range(4):
+    for seed in range(2):
         sample = noise(1_000 + seed, (COSTS, NOTHING)[seed % 2])
         assert failed(sample, tmp_path, "all" if shared else str(seed), QUICK), seed
 

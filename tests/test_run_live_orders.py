@@ -126,22 +126,25 @@ def test_orders_of_a_replay_arrive_and_positions_agree_with_the_journal(
     assert rejected == []
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        Fault(kind="no_answer", seconds=0.05, action="buy", first=3),
-        Fault(kind="reset", action="buy", first=2),
-        Fault(kind="reset_unread", first=4),
-        Fault(kind="reset_unread", first=5),
-        Fault(kind="answer", status=500, action="buy", first=2, accepts=True),
-        Fault(kind="answer", status=500, action="buy", first=2, accepts=False),
-        Fault(kind="answer", status=429, action="exit", first=2),
-        Fault(kind="answer", status=429, action="buy", first=2),
-        Fault(kind="garbage", action="exit", first=2),
-    ],
-    ids=lambda fault: f"{fault.kind}-{fault.status or ''}-{fault.action}-{fault.accepts}",
+FAULTS = (
+    Fault(kind="reset", action="buy", first=2),
+    Fault(kind="reset_unread", first=5),
+    Fault(kind="answer", status=500, action="buy", first=2, accepts=True),
+    Fault(kind="answer", status=429, action="exit", first=2),
+    Fault(kind="garbage", action="exit", first=2),
+    Fault(kind="no_answer", seconds=0.05, action="buy", first=3),
+    Fault(kind="no_answer", seconds=0.05, action="exit", first=3),
+    Fault(kind="reset_unread", first=4),
+    Fault(kind="answer", status=500, action="buy", first=2, accepts=False),
+    Fault(kind="answer", status=429, action="buy", first=2),
 )
-def test_after_a_fault_of_delivery_the_book_is_what_is_held(world, tmp_path, environment, fault):
+
+
+def named(fault):
+    return f"{fault.kind}-{fault.status or ''}-{fault.action}-{fault.accepts}-{fault.first}"
+
+
+def survived(world, tmp_path, environment, fault):
     journal = tmp_path / "live.sqlite"
     with receiving(fault) as broker:
         facts = trade(world, journal, broker, environment)
@@ -150,56 +153,18 @@ def test_after_a_fault_of_delivery_the_book_is_what_is_held(world, tmp_path, env
         assert not any(n < 0 for n in broker.positions().values())
 
 
-def test_a_journal_goes_on_to_the_webhook_it_began_with_and_to_no_other(
-    world, tmp_path, environment
-):
-    journal, config = tmp_path / "live.sqlite", tmp_path / "routes.yml"
-    routed = words(world, journal, "--config", config, "--route", "desk")
-
-    def route(kind, broker):
-        config.write_text(f"routes: {{desk: {{kind: {kind}}}}}")
-        environment.setenv("TRADERSPOST_WEBHOOK_URL", broker.url)
-
-    with receiving() as broker:
-        route("paper", broker)
-        assert ibs(*routed, "--json")[0] == 0
-        assert broker.requests
-        route("demo", broker)
-        code, out = ibs(*routed)
-        assert code == 2
-        assert "route desk of kind paper, found kind demo" in out
-    with receiving(uuid="11111111-2222-4333-8444-555555555555") as other:
-        route("paper", other)
-        code, out = ibs(*routed)
-        assert code == 2
-        assert "check journal failed" in out
-        assert "the webhook that route desk had" in out
-        assert other.requests == ()
-    renewed_word = "another-word"
-    with receiving(password=renewed_word) as renewed:
-        route("paper", renewed)
-        assert ibs(*routed, "--json")[0] == 0
+@pytest.mark.parametrize("fault", FAULTS[:5], ids=named)
+def test_after_a_fault_of_delivery_the_book_is_what_is_held(world, tmp_path, environment, fault):
+    survived(world, tmp_path, environment, fault)
 
 
-def test_an_exit_that_is_refused_is_called_for_though_nobody_reads_and_is_in_the_summary(
-    world, tmp_path, environment
-):
-    refusal = Fault(kind="answer", status=400, action="exit", first=2)
-    with receiving(refusal) as broker:
-        environment.setenv("TRADERSPOST_WEBHOOK_URL", broker.url)
-        given = [str(each) for each in words(world, tmp_path / "live.sqlite", "--json")]
-        done = CliRunner().invoke(cli, given)
-    assert done.exit_code == 0, done.exception
-    facts = json.loads(done.stdout)
-    (dead,) = facts["unresolved"]
-    assert facts["orders_by_state"]["DEAD"] == 1
-    assert sum(facts["orders_by_state"].values()) == facts["counts"]["orders"]
-    calls = [line for line in done.stderr.splitlines() if line.startswith("CALL: ")]
-    assert len(calls) == facts["pages"] > 0
-    assert any(dead in line for line in calls)
+@pytest.mark.soak
+@pytest.mark.parametrize("fault", FAULTS[5:], ids=named)
+def test_after_more_faults_of_delivery_too(world, tmp_path, environment, fault):
+    survived(world, tmp_path, environment, fault)
 
 
-@pytest.mark.parametrize("n", [1, 2, 5, 12])
+@pytest.mark.parametrize("n", [2, 12])
 def test_killed_in_mid_send_a_restart_goes_on_and_the_list_explains(
     world, tmp_path, environment, n
 ):

@@ -24,7 +24,18 @@ TEXTS = [
     *(path for path in sorted(ROOT.iterdir()) if path.suffix in {".md", ".toml", ".yml"}),
     ROOT / "Makefile",
 ]
-NO_INDICATORS = {"_jit", "aggregate", "forest", "graph", "nodes", "operations", "ring"}
+NO_INDICATORS = {
+    "_jit",
+    "aggregate",
+    "forest",
+    "graph",
+    "inside",
+    "nodes",
+    "operations",
+    "pages",
+    "ring",
+    "timetable",
+}
 NOTES = ("Formula:", "Source:", "Warm-up:", "Edges:")
 SECTION = re.compile(r"^(\w[\w ]*)\n-{3,}\s*$", re.MULTILINE)
 MODULE_LINES, FUNCTION_LINES = 400, 60

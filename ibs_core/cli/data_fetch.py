@@ -158,8 +158,9 @@ def _write(
     """Write the front contract's minutes of each root, chosen by the roll rule of the contract map."""
     import polars as pl
 
+    from ibs_core.bar_file import write_bars
     from ibs_core.market_data import open_bars
-    from ibs_core.parquet_file import environment, write_parquet
+    from ibs_core.parquet_file import environment
 
     written = []
     with environment("folder", out, "check its permissions and the space on its disk"):
@@ -185,7 +186,7 @@ def _write(
         ]
         path = out / f"{root}.parquet"
         with environment("file", path, "make room on the disk and run it again"):
-            table = pl.concat(frames)
-            write_parquet(table, path, {"ibs.source": f"Databento {contracts.get(root).dataset}"})
-        written.append({"path": str(path), "rows": table.height, "repairs": repairs.lines()})
+            write_bars(frames, path, {"ibs.source": f"Databento {contracts.get(root).dataset}"})
+        rows = sum(frame.height for frame in frames)
+        written.append({"path": str(path), "rows": rows, "repairs": repairs.lines()})
     return written

@@ -10,6 +10,7 @@ import numpy as np
 
 from ibs_core.bars import BAR, MINUTE_NS, NEVER, Floats, Ints, Record, Records
 from ibs_core.kernels._jit import jit
+from ibs_core.kernels.inside import stay_inside
 from ibs_core.kernels.ring import canonical
 
 __all__ = ["PLAN", "STATE", "close", "finish", "new_state", "step", "switch_contract"]
@@ -256,13 +257,15 @@ def step(
         ``low <= open, close <= high``, positive prices where required); nothing from it on is taken.
     """
     remembers = plan["with_path"] == 1 or plan["mark_ns"] > 0
-    for i in range(len(ts)):
+    floor = -np.inf if plan["allow_nonpositive"] == 1 else 0.0
+    i = 0
+    while i < len(ts):
         regular = (
             ts[i] > state["minute_ns"]
             and low[i] <= open_[i] <= high[i]
             and low[i] <= close[i] <= high[i]
             and high[i] < np.inf
-            and (low[i] > 0.0 or (plan["allow_nonpositive"] == 1 and low[i] > -np.inf))
+            and low[i] > floor
         )
         if not regular:
             return i
@@ -290,7 +293,8 @@ def step(
             state["minute_kept"] = 0
         state["n_minutes"] += 1
         in_break = state["break_start_ns"] <= ts[i] < state["break_end_ns"]
-        if in_break or ts[i] >= state["close_ns"]:
+        is_outside = in_break or ts[i] >= state["close_ns"]
+        if is_outside:
             state["n_outside"] += 1
         bar = state["bar"]
         if high[i] > bar["high"] or low[i] < bar["low"]:
@@ -303,6 +307,9 @@ def step(
         bar["last_ns"] = ts[i]
         bar["volume"] += volume[i] if len(volume) > 0 else np.nan
         bar["n_minutes"] += 1
+        i += 1
+        if not remembers and not is_outside:
+            i = stay_inside(state, floor, ts, open_, high, low, close, volume, i)
     return -1
 
 

@@ -8,6 +8,7 @@ Nothing but schemas and first rows is read here. Every file then yields frames o
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +20,9 @@ from ibs_core.errors import EnvironmentFault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import BinaryIO
 
-__all__ = ["SUFFIXES", "BarFile", "content_digest", "find_paths", "in_roots", "reading"]
+__all__ = ["SUFFIXES", "BarFile", "content_digest", "find_paths", "footer", "in_roots", "reading"]
 
 SUFFIXES = (".parquet", ".dbn", ".dbn.zst")
 _WHOLE_BYTES = 4 << 20  # files up to this size are identified by their whole content
@@ -146,10 +148,21 @@ def content_digest(path: Path) -> str:
         if size <= _WHOLE_BYTES or stream.read(4) != b"PAR1":
             stream.seek(0)
             return hashlib.file_digest(stream, "sha256").hexdigest()
-        stream.seek(size - 8)
-        footer_bytes = int.from_bytes(stream.read(4), "little")
-        stream.seek(max(size - 8 - footer_bytes, 0))
-        return hashlib.sha256(size.to_bytes(8, "little") + stream.read()).hexdigest()
+        return hashlib.sha256(size.to_bytes(8, "little") + footer(stream)).hexdigest()
+
+
+def footer(stream: BinaryIO) -> bytes:
+    """Return what a Parquet file says of itself: its end, from the metadata on.
+
+    Parameters
+    ----------
+    stream : binary file
+    """
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(size - 8)
+    n_bytes = int.from_bytes(stream.read(4), "little")
+    stream.seek(max(size - 8 - n_bytes, 0))
+    return stream.read()
 
 
 @contextmanager

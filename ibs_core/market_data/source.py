@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Protocol
 
+import numpy as np
 import polars as pl
 
 from ibs_core.errors import DataError, EnvironmentFault
@@ -323,9 +324,12 @@ def _parts(batch: pl.DataFrame) -> list[pl.DataFrame]:
     changed = pl.Series(dtype=pl.Boolean)
     for key in keys:
         column = batch[key]
-        differs = column.slice(1).ne_missing(column.slice(0, batch.height - 1))
+        before, after = column.slice(0, batch.height - 1), column.slice(1)
+        # An operator works at once, where `ne_missing` and `arg_true` wait for the threads that decode.
+        differs = after.ne_missing(before) if column.null_count() else after != before
         changed = differs if changed.is_empty() else changed | differs
-    starts = [0, *(changed.arg_true() + 1).to_list()]
+    found = np.flatnonzero(changed.to_numpy()) + 1 if changed.any() else ()
+    starts = [0, *map(int, found)]
     if len(starts) > _SLICES:
         return batch.partition_by(keys, maintain_order=True)
     return [batch.slice(first, stop - first) for first, stop in pairwise([*starts, batch.height])]

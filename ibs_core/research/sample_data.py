@@ -13,10 +13,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 import ibs_core
+from ibs_core.bar_file import write_bars
 from ibs_core.bars import DAY_NS, MINUTE_NS
 from ibs_core.contracts import NANO, Contract, load_contract_map
 from ibs_core.errors import ConfigError, DataError
-from ibs_core.parquet_file import ROW_GROUP, environment, join_parquet, marks_of, write_parquet
+from ibs_core.parquet_file import environment, marks_of
 from ibs_core.research.sample_process import GRID, Minutes, Process
 from ibs_core.research.sample_rolls import contract_code, deliveries
 from ibs_core.sessions import YEARS, Sessions, load_sessions, to_utc_ns
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["ROW_GROUP", "SINGLE_FILE", "generate", "is_generated", "write_sample"]
+__all__ = ["SINGLE_FILE", "generate", "is_generated", "write_sample"]
 
 Ints = NDArray[np.int64]
 SINGLE_FILE: Final = "sample.parquet"
@@ -94,9 +95,9 @@ def write_sample(
             for each in contracts
         )
         if single_file:
-            return [join_parquet(_told(frames, progress), out / SINGLE_FILE, marks)]
+            return [write_bars(_told(frames, progress), out / SINGLE_FILE, marks)]
         for root, frame in frames:
-            written.append(write_parquet(frame, out / f"{root}.parquet", marks))
+            written.append(write_bars([frame], out / f"{root}.parquet", marks))
             if progress is not None:
                 progress(root)
         return written
