@@ -233,3 +233,18 @@ def test_everything_leaves_without_market_data(world, tmp_path, environment):
     found = states(journal)
     assert all(found[each] == "ACKED" for each in found if each.endswith("-exit"))
     assert ibs("parity", "--journal", journal, "--json")[0] == 0
+
+
+def test_the_call_for_one_order_does_not_hide_the_call_for_another(world, tmp_path, environment):
+    """People are called once a cause, so each order has causes of its own."""
+    journal, events, more = (tmp_path / name for name in ("l.sqlite", "e.jsonl", "m.yml"))
+    more.write_text(f"monitoring: {{events: {events}}}")
+    with receiving(Fault(kind="answer", status=400, action="buy", count=2)) as broker:
+        environment.setenv("TRADERSPOST_WEBHOOK_URL", broker.url)
+        code, out = ibs(*words(world, journal, "--config", more, "--json"))
+        assert code == 0, out
+    told = [json.loads(line) for line in events.read_text().splitlines()]
+    causes = [each["cause"] for each in told if each["kind"] == "page"]
+    refused = {name for name, state in states(journal).items() if state == "DEAD"}
+    assert len(refused) == 2
+    assert {each.removeprefix("refused ") for each in causes} == refused
