@@ -45,7 +45,7 @@ __all__ = ["backtest"]
     show_default=True,
     help="Folder for run folders.",
 )
-@click.option("--strict", is_flag=True, help="Refuse data that would be repaired.")
+@options.strict
 @click.option("--no-report", is_flag=True, help="Write no report.html.")
 @options.as_json
 @options.quiet
@@ -70,16 +70,10 @@ def backtest(
     span = options.span_of(start, end)
     options.folder_of(out)
     silent = json_ or quiet
-    from ibs_core.config import load_settings
-
-    settings = load_settings(
-        config, overrides={"model": {"mode": model_mode}} if model_mode else None
-    )
     from ibs_core.cli.veto_models import models_for
-    from ibs_core.contracts import load_contract_map
     from ibs_core.market_data import open_bars
 
-    contracts = load_contract_map(Path(settings.contract_map) if settings.contract_map else None)
+    settings, contracts = options.settings_of(config, model_mode=model_mode)
     roots = options.roots_of(symbols, contracts)
     source = open_bars(paths, contracts)
     options.compile_notice(silent=silent)

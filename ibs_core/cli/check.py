@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -10,6 +9,8 @@ import click
 from ibs_core.cli import options
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.table import Table
 
     from ibs_core.checks.lookahead import Finding
@@ -43,9 +44,7 @@ _features = click.option(
     show_default=True,
     help="Instants at which the data are cut.",
 )
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=7, show_default=True, help="Draws them."
-)
+@options.seed
 @options.as_json
 @options.quiet
 def lookahead(
@@ -99,9 +98,7 @@ def lookahead(
     show_default=True,
     help="Sessions at which decisions are compared, and starts from which features are.",
 )
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=7, show_default=True, help="Draws them."
-)
+@options.seed
 @options.as_json
 @options.quiet
 def warmup(
@@ -150,12 +147,9 @@ def _read(
 ) -> tuple[HeldBars, Settings, ContractMap, list[str] | None]:
     """Read settings and bars."""
     paths = options.paths_of(parquet, more)
-    from ibs_core.config import load_settings
-    from ibs_core.contracts import load_contract_map
     from ibs_core.market_data import hold, open_bars
 
-    settings = load_settings(config)
-    contracts = load_contract_map(Path(settings.contract_map) if settings.contract_map else None)
+    settings, contracts = options.settings_of(config)
     roots = options.roots_of(symbols, contracts)
     source = open_bars(paths, contracts)
     options.compile_notice(silent=silent)

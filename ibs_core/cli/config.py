@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ibs_core.cli import options
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["config"]
 
@@ -37,12 +40,9 @@ def show(*, config: tuple[Path, ...], json_: bool, quiet: bool) -> None:
 @options.quiet
 def validate(*, config: tuple[Path, ...], json_: bool, quiet: bool) -> None:
     """Check every key, value, symbol, filter and time; exit 2 with the fault, 0 when all hold."""
-    from ibs_core.config import load_settings
-    from ibs_core.contracts import load_contract_map
     from ibs_core.universe import check_settings
 
-    settings = load_settings(config)
-    contracts = load_contract_map(Path(settings.contract_map) if settings.contract_map else None)
+    settings, contracts = options.settings_of(config)
     checked = check_settings(settings, contracts)
     if json_:
         options.say_json({"valid": True, "symbols": checked})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +11,8 @@ from ibs_core.cli import options
 from ibs_core.cli.data_fetch import fetch
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ibs_core.contracts import ContractMap
 
 __all__ = ["data"]
@@ -155,11 +156,7 @@ def features(
     quiet: bool,
 ) -> None:
     """List every feature, or with --parquet and --out write the feature table of bars."""
-    from ibs_core.config import load_settings
-    from ibs_core.contracts import load_contract_map
-
-    settings = load_settings(config)
-    contracts = load_contract_map(Path(settings.contract_map) if settings.contract_map else None)
+    settings, contracts = options.settings_of(config)
     chosen = options.features_of(names)
     if not parquet and not more:
         if out is not None or symbols is not None:

@@ -56,12 +56,9 @@ def dataset(
     quiet: bool,
 ) -> None:
     """Write every candidate of the bars with its features and the trade that it alone became."""
-    from ibs_core.config import load_settings
-
     paths = options.paths_of(parquet, more)
     options.refuse_among(paths, out)
-    settings = load_settings(config)
-    contracts = options.contract_map_of(config)
+    settings, contracts = options.settings_of(config)
     roots = options.roots_of(symbols, contracts)
     from ibs_core.market_data import open_bars
 

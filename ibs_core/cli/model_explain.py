@@ -66,14 +66,12 @@ def explain(
     if out is not None:
         options.refuse_among(paths, out)
     from ibs_core.cli.veto_models import explainer_of, models_for
-    from ibs_core.config import load_settings
     from ibs_core.explanations import explain as explained
     from ibs_core.market_data import open_bars
 
-    settings = load_settings(config)
+    settings, contracts = options.settings_of(config)
     if settings.model.mode == "off":
         settings = settings.in_mode("shadow")
-    contracts = options.contract_map_of(config)
     models = models_for(settings, contracts)
     assert models is not None
     roots = options.roots_of(symbols, contracts)

@@ -35,9 +35,7 @@ _HEAD: Final = (
     show_default=True,
     help="Of the sessions, for the interval.",
 )
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=7, show_default=True, help="Draws them."
-)
+@options.seed
 @options.as_json
 @options.quiet
 def veto_value(
@@ -62,11 +60,10 @@ def veto_value(
     first, last = options.span_of(start, end)
     silent = json_ or quiet
     from ibs_core.cli.veto_models import models_for
-    from ibs_core.config import load_settings
     from ibs_core.market_data import open_bars
 
-    settings = load_settings(config).in_mode("veto")
-    contracts = options.contract_map_of(config)
+    settings, contracts = options.settings_of(config)
+    settings = settings.in_mode("veto")
     models = models_for(settings, contracts)
     assert models is not None
     roots = options.roots_of(symbols, contracts)

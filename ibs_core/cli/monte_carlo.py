@@ -44,9 +44,7 @@ __all__ = ["monte_carlo"]
     type=click.FloatRange(min=1),
     help="Sessions that stay together, on average. Default: the cube root of the run's.",
 )
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=7, show_default=True, help="Draws them."
-)
+@options.seed
 @click.option(
     "--floor",
     type=float,

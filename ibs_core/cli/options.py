@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from ibs_core.config import Settings
     from ibs_core.contracts import ContractMap
 
 __all__ = [
@@ -34,16 +35,22 @@ __all__ = [
     "contract_map_of",
     "features_of",
     "folder_of",
+    "grid",
+    "jobs",
     "models_folder",
     "paths_of",
     "progress_bar",
     "quiet",
     "refuse_among",
+    "resumable",
     "roots_of",
     "say_json",
     "scorer",
+    "seed",
+    "settings_of",
     "span",
     "span_of",
+    "strict",
 ]
 
 # Readers say what is wrong with a path, with the exit code of a missing permission.
@@ -122,6 +129,63 @@ def span(function: _F) -> _F:
     return function
 
 
+def strict(function: _F) -> _F:
+    """Add ``--strict``."""
+    return click.option("--strict", is_flag=True, help="Refuse data that would be repaired.")(
+        function
+    )
+
+
+def seed(function: _F) -> _F:
+    """Add ``--seed``, of what an option before it counts."""
+    return click.option(
+        "--seed", type=click.IntRange(min=0), default=7, show_default=True, help="Draws them."
+    )(function)
+
+
+def grid(function: _F) -> _F:
+    """Add ``--grid``, repeatable."""
+    return click.option(
+        "--grid",
+        "grids",
+        multiple=True,
+        metavar="PATH=VALUES",
+        help="A parameter and its values: strategy.entry.ibs.1=0.1:0.3:0.05 (both ends included) or "
+        "strategy.exits.bars=4,8,null; repeat it for a product.",
+    )(function)
+
+
+def jobs(function: _F) -> _F:
+    """Add ``--jobs``."""
+    return click.option(
+        "--jobs",
+        type=int,
+        default=-1,
+        show_default=True,
+        callback=_n_processes,
+        help="Processes, -1 for one a core; results do not depend on it.",
+    )(function)
+
+
+def resumable(what: str) -> Callable[[_F], _F]:
+    """Add ``--out``, the folder of what goes on where it was, and ``--resume``."""
+
+    def both(function: _F) -> _F:
+        resume = click.option(
+            "--resume", is_flag=True, help=f"Go on with the {what} that --out holds."
+        )
+        out = click.option(
+            "--out",
+            type=PATH,
+            default=Path(what),
+            show_default=True,
+            help=f"Folder of this {what}.",
+        )
+        return out(resume(function))
+
+    return both
+
+
 def scorer(function: _F) -> _F:
     """Add ``--scorer``."""
     return click.option(
@@ -180,13 +244,22 @@ def features_of(names: str | None) -> list[str] | None:
     return found
 
 
-def contract_map_of(config: tuple[Path, ...]) -> ContractMap:
-    """Load the contract map that settings name, or our own."""
+def settings_of(
+    config: tuple[Path, ...], *, model_mode: str | None = None
+) -> tuple[Settings, ContractMap]:
+    """Load settings, and the contract map that they name, or our own."""
     from ibs_core.config import load_settings
     from ibs_core.contracts import load_contract_map
 
-    settings = load_settings(config)
-    return load_contract_map(Path(settings.contract_map) if settings.contract_map else None)
+    overrides = {"model": {"mode": model_mode}} if model_mode else None
+    settings = load_settings(config, overrides=overrides)
+    named = Path(settings.contract_map) if settings.contract_map else None
+    return settings, load_contract_map(named)
+
+
+def contract_map_of(config: tuple[Path, ...]) -> ContractMap:
+    """Load the contract map that settings name, or our own."""
+    return settings_of(config)[1]
 
 
 def span_of(start: str | None, end: str | None) -> tuple[date | None, date | None]:
@@ -229,6 +302,12 @@ def refuse_among(paths: Sequence[Path], out: Path) -> None:
             raise click.UsageError(
                 f"--out {out} lies in a folder of bars or fits their glob: it would be read as bars"
             )
+
+
+def _n_processes(_context: click.Context, _option: click.Parameter, value: int) -> int:
+    if value < 1 and value != -1:
+        raise click.UsageError("--jobs takes a number of processes, or -1 for one a core")
+    return value
 
 
 def _session_date(text: str | None, option: str) -> date | None:

@@ -70,11 +70,7 @@ def preflight(
     Exits with the code of the first failure: 1 a finding, 2 the configuration, 3 the environment. Warnings are
     no failures.
     """
-    from ibs_core.config import load_settings
-    from ibs_core.contracts import load_contract_map
-
-    settings = load_settings(config)
-    contracts = load_contract_map(Path(settings.contract_map) if settings.contract_map else None)
+    settings, contracts = options.settings_of(config)
     roots = options.roots_of(symbols, contracts) or list(settings.symbols)
     if not roots:
         raise ConfigError(

@@ -152,12 +152,8 @@ def run_live(
     from ibs_core.cli import live_parts
     from ibs_core.cli.live_pulse import monitored
     from ibs_core.cli.live_sink import destination_of
-    from ibs_core.config import load_settings
-    from ibs_core.contracts import load_contract_map
 
-    overrides = {"model": {"mode": model_mode}} if model_mode else None
-    settings = load_settings(config, overrides=overrides)
-    contracts = load_contract_map(Path(settings.contract_map) if settings.contract_map else None)
+    settings, contracts = options.settings_of(config, model_mode=model_mode)
     roots = options.roots_of(symbols, contracts) or list(settings.symbols)
     silent = json_ or quiet
     name = time.strftime("replay-%Y%m%dT%H%M%SZ.sqlite", time.gmtime()) if replay else None

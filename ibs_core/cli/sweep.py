@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +14,7 @@ from ibs_core.errors import ConfigError, EnvironmentFault
 
 if TYPE_CHECKING:
     from datetime import date
+    from pathlib import Path
 
     from ibs_core.config import Settings
     from ibs_core.contracts import ContractMap
@@ -32,14 +32,7 @@ __all__ = ["sweep"]
 )
 @options.bars
 @options.span
-@click.option(
-    "--grid",
-    "grids",
-    multiple=True,
-    metavar="PATH=VALUES",
-    help="A parameter and its values: strategy.entry.ibs.1=0.1:0.3:0.05 (both ends included) or "
-    "strategy.exits.bars=4,8,null; repeat it for a product.",
-)
+@options.grid
 @click.option(
     "--search", type=click.Choice(["optuna"]), help="Propose combinations instead of trying all."
 )
@@ -47,28 +40,15 @@ __all__ = ["sweep"]
 @click.option(
     "--seed", type=click.IntRange(0, 2**31 - 1), default=7, show_default=True, help="Of --search."
 )
-@click.option(
-    "--jobs",
-    type=int,
-    default=-1,
-    show_default=True,
-    help="Processes, -1 for one a core; results do not depend on it.",
-)
+@options.jobs
 @click.option(
     "--cluster",
     metavar="ADDRESS",
     help="Dask scheduler, such as tcp://127.0.0.1:8786, whose workers try the candidates instead.",
 )
-@click.option(
-    "--out",
-    type=options.PATH,
-    default=Path("sweep"),
-    show_default=True,
-    help="Folder of this sweep.",
-)
-@click.option("--resume", is_flag=True, help="Go on with the sweep that --out holds.")
+@options.resumable("sweep")
 @options.models_folder
-@click.option("--strict", is_flag=True, help="Refuse data that would be repaired.")
+@options.strict
 @options.as_json
 @options.quiet
 def sweep(
@@ -103,16 +83,11 @@ def sweep(
     options.folder_of(models, "--models")
     if (search is None) != (trials is None):
         raise click.UsageError("--search and --trials go together")
-    if jobs < 1 and jobs != -1:
-        raise click.UsageError("--jobs takes a number of processes, or -1 for one a core")
-    from ibs_core.config import load_settings
-    from ibs_core.contracts import load_contract_map
     from ibs_core.market_data import open_bars
     from ibs_core.sweep.grid import read_grid
 
-    settings = load_settings(config)
+    settings, contracts = options.settings_of(config)
     grid = read_grid(grids, settings)
-    contracts = load_contract_map(Path(settings.contract_map) if settings.contract_map else None)
     roots = options.roots_of(symbols, contracts)
     source = open_bars(paths, contracts)
     proposals = None if trials is None else (trials, seed)

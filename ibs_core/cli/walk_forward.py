@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +12,8 @@ from ibs_core.cli import options
 from ibs_core.errors import ConfigError, EnvironmentFault
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ibs_core.cli.walk_forward_run import Told
     from ibs_core.sweep.grid import Grid
 
@@ -26,13 +27,7 @@ __all__ = ["walk_forward"]
 )
 @options.bars
 @options.span
-@click.option(
-    "--grid",
-    "grids",
-    multiple=True,
-    metavar="PATH=VALUES",
-    help="A parameter and its values, as `ibs sweep` takes them; repeat it for a product.",
-)
+@options.grid
 @click.option(
     "--train-sessions",
     type=click.IntRange(min=1),
@@ -60,23 +55,10 @@ __all__ = ["walk_forward"]
     show_default=True,
     help="What is best in training: the plateau score, the Sharpe ratio, the net profit.",
 )
-@click.option(
-    "--jobs",
-    type=int,
-    default=-1,
-    show_default=True,
-    help="Processes, -1 for one a core; results do not depend on it.",
-)
-@click.option(
-    "--out",
-    type=options.PATH,
-    default=Path("walk-forward"),
-    show_default=True,
-    help="Folder of this walk-forward.",
-)
-@click.option("--resume", is_flag=True, help="Go on with the walk-forward that --out holds.")
+@options.jobs
+@options.resumable("walk-forward")
 @options.models_folder
-@click.option("--strict", is_flag=True, help="Refuse data that would be repaired.")
+@options.strict
 @options.as_json
 @options.quiet
 def walk_forward(
@@ -103,19 +85,14 @@ def walk_forward(
     paths = options.paths_of(parquet, more)
     span = options.span_of(start, end)
     options.folder_of(models, "--models")
-    if jobs < 1 and jobs != -1:
-        raise click.UsageError("--jobs takes a number of processes, or -1 for one a core")
     from ibs_core.cli.walk_forward_run import Task
-    from ibs_core.config import load_settings
-    from ibs_core.contracts import load_contract_map
     from ibs_core.market_data import open_bars
     from ibs_core.sweep.grid import read_grid
 
-    settings = load_settings(config)
+    settings, contracts = options.settings_of(config)
     grid = read_grid(grids, settings)
     _refuse_account(grid)
     _refuse_folder(options.folder_of(out), resume=asked["resume"])
-    contracts = load_contract_map(Path(settings.contract_map) if settings.contract_map else None)
     roots = options.roots_of(symbols, contracts)
     source = open_bars(paths, contracts)
     wanted = roots or list(settings.symbols) or source.roots
