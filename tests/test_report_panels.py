@@ -17,6 +17,7 @@ from ibs_core.report.comparison import compared, config_changes, doubts, format_
 from ibs_core.report.cost_steps import break_even_multiple, cost_steps
 from ibs_core.report.curve import curve_statistics
 from ibs_core.report.curve_charts import ROLLING_SESSIONS, compared_chart, rolling_sharpe_chart
+from ibs_core.report.curve_tables import drawdown_table
 from ibs_core.report.drawdowns import worst_drawdowns
 from ibs_core.report.forward_returns import OBSERVED, forward_returns, observed
 from ibs_core.report.run import EQUITY, TOTAL
@@ -141,14 +142,30 @@ def test_drawdowns_go_from_peak_to_recovery_deepest_first():
     days = dates("2024-01-01", 7)
     assert rows == [
         {"peak": days[1], "bottom": days[3], "recovered": days[4], "usd": 3_000.0,
-         "of_peak": 3_000 / 101_000, "days": 3},
+         "of_peak": 3_000 / 101_000, "days": 3, "in_training": False},
         {"peak": None, "bottom": days[0], "recovered": days[1], "usd": 1_000.0,
-         "of_peak": 0.01, "days": 1},
+         "of_peak": 0.01, "days": 1, "in_training": False},
         {"peak": days[5], "bottom": days[6], "recovered": None, "usd": 500.0,
-         "of_peak": 500 / 102_000, "days": 1},
+         "of_peak": 500 / 102_000, "days": 1, "in_training": False},
     ]  # fmt: skip
     assert worst_drawdowns(curve_of(equity), capital=CAPITAL, n_most=1) == rows[:1]
     assert worst_drawdowns(curve_of([]), capital=CAPITAL, n_most=1) == []
+
+
+def window_of(first, last):
+    return tuple(int(np.datetime64(f"{day}T15:00", "ns").astype(np.int64)) for day in (first, last))
+
+
+@pytest.mark.parametrize("recovery", [[100_000], [98_500]])
+def test_a_drawdown_is_marked_if_any_session_of_it_lies_in_a_training_window(recovery):
+    equity = [100_000, 99_000, 98_000, 99_500, *recovery]
+    days = dates("2024-01-01", 5)
+    for i, day in enumerate(days):
+        (row,) = worst_drawdowns(
+            curve_of(equity), capital=CAPITAL, n_most=9, windows=[window_of(day, day)]
+        )
+        assert row["in_training"] is (i > 0)
+        assert ("in training" in drawdown_table([row])) is (i > 0)
 
 
 @given(st.lists(st.integers(50_000, 150_000), min_size=1, max_size=60))
@@ -173,6 +190,25 @@ def test_the_last_rolling_sharpe_ratio_is_that_of_its_sessions_alone():
     lows = own["equity_usd"].to_numpy()
     stats = curve_statistics(own, lows, capital=CAPITAL, trials=Undefined(""))
     assert last[-1] == pytest.approx(stats["sharpe"], abs=0.006)
+
+
+def test_a_rolling_sharpe_ratio_is_dotted_while_any_of_its_sessions_lies_in_a_training_window():
+    rng = np.random.default_rng(3)
+    equity = (CAPITAL + np.cumsum(rng.normal(20, 500, 3 * ROLLING_SESSIONS))).tolist()
+    days = dates("2024-01-01", len(equity))
+    (plain,) = rolling_sharpe_chart(curve_of(equity), capital=CAPITAL, windows=[])["data"]
+    chart = rolling_sharpe_chart(
+        curve_of(equity), capital=CAPITAL, windows=[window_of(days[130], days[140])]
+    )
+    solid, dotted = (decoded(line["y"]) for line in chart["data"])
+    trained = np.zeros(len(solid), bool)
+    first = ROLLING_SESSIONS - 1  # session of the first value
+    trained[130 - first : 140 + ROLLING_SESSIONS - first] = True
+    assert (np.isnan(solid) == trained).all()
+    assert (~np.isnan(dotted[trained])).all()
+    assert np.isnan(dotted).sum() == (~trained).sum() - 1  # one more, where the solid line goes on
+    both = np.where(trained, dotted, solid)
+    assert (both == decoded(plain["y"])).all()
 
 
 @pytest.mark.parametrize("n", [0, ROLLING_SESSIONS - 1, ROLLING_SESSIONS + 5])

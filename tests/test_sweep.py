@@ -323,8 +323,24 @@ def test_the_report_needs_no_network_and_leads_with_the_choice(swept):
     assert "6 trials in the ledger" in page
     assert "random generator" in page
     assert "<script src" not in page
-    payload = page.split("id='payload'>")[1].split("</script>")[0]
-    assert [chart["data"][0]["type"] for chart in json.loads(payload)] == ["heatmap", "heatmap"]
+
+
+def test_a_heat_map_is_of_losses_below_0_and_gains_above_and_marks_the_choice(swept):
+    out, _ = swept
+    payload = (out / "report.html").read_text().split("id='payload'>")[1].split("</script>")[0]
+    charts = json.loads(payload)["charts"]
+    told = json.loads((out / "summary.json").read_text())
+    assert list(charts) == ["sharpe", "plateau"]
+    for key, chart in charts.items():
+        (cells,) = chart["data"]
+        assert cells["colorscale"] == [[0, "--loss-cell"], [0.5, "--rule"], [1, "--win-cell"]]
+        assert cells["zmid"] == 0
+        assert chart["layout"]["shapes"]
+        for mark, shape in zip(("choice", "luckiest"), chart["layout"]["shapes"], strict=False):
+            x, y = (int(sum(shape[axis + end] for end in "01")) // 2 for axis in "xy")
+            assert cells["x"][x] == f"{told[mark]['strategy.entry.ibs.1']:g}"
+            assert cells["y"][y] == str(told[mark]["strategy.exits.bars"])
+            assert cells["z"][y][x] == told[mark][key]
 
 
 def test_two_processes_find_the_same_bytes(swept, bars, tmp_path):

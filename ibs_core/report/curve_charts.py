@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from ibs_core.report.curve import SESSIONS_A_YEAR, session_pnl
 from ibs_core.report.prices import packed
 from ibs_core.report.run import TOTAL
-from ibs_core.report.training_window import spelt_instant, windows_of
+from ibs_core.report.training_window import sessions_inside, spelt_instant, windows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from ibs_core.report.run import Run
     from ibs_core.report.training_window import Window
@@ -83,7 +83,7 @@ def equity_chart(
 
 
 def rolling_sharpe_chart(
-    equity: pl.DataFrame, *, capital: float, windows: Iterable[Window]
+    equity: pl.DataFrame, *, capital: float, windows: Collection[Window]
 ) -> Chart | None:
     """Draw the Sharpe ratio of the last `ROLLING_SESSIONS` sessions at each.
 
@@ -93,8 +93,8 @@ def rolling_sharpe_chart(
         Schema `EQUITY`.
     capital : float
         Stated capital, USD.
-    windows : iterable of (int, int)
-        Training windows to shade, UTC ns.
+    windows : collection of (int, int)
+        Training windows, UTC ns: shaded, and the line is dotted where any of its sessions lies in one.
 
     Returns
     -------
@@ -114,12 +114,14 @@ def rolling_sharpe_chart(
         return None
     sharpe = np.full(len(mean), np.nan)
     sharpe[known] = mean[known] / deviation[known] * math.sqrt(SESSIONS_A_YEAR)
+    inside = sessions_inside(total["session_date"], windows)
+    trained = np.lib.stride_tricks.sliding_window_view(inside, (ROLLING_SESSIONS,)).max(axis=1)
     total = total[ROLLING_SESSIONS - 1 :]
-    line = _line(total, sharpe, "", {"color": "--win", "width": 1.4})
+    lines = _divided(total, sharpe, trained, "", {"color": "--win", "width": 1.4})
     low, high = min(float(np.nanmin(sharpe)), 0.0), max(float(np.nanmax(sharpe)), 0.0)
     room = 0.06 * (high - low)
     return {
-        "data": [line | {"hovertemplate": "%{y:.2f}<extra></extra>"}],
+        "data": [line | {"hovertemplate": "%{y:.2f}<extra></extra>"} for line in lines],
         "layout": {
             "hovermode": "x unified",
             "xaxis": {"type": "date", "hoverformat": "%a %d %b %Y"},
@@ -149,15 +151,10 @@ def compared_chart(runs: Mapping[str, Run]) -> Chart | None:
             continue
         value = total["equity_usd"].to_numpy()
         gain, fall = value - capital, _fall(value, capital)
-        colour = {"color": f"--run-{i % RUN_COLOURS + 1}"}
-        line = {**colour, "width": 1.6, "dash": "solid" if i < RUN_COLOURS else "dash"}
-        known = _inside(total["session_date"], windows_of(run.stats).values())
-        upper.append(_line(total, np.where(known, np.nan, gain), name, line))
-        if known.any():
-            # One session more, so that the curve has no gap.
-            reached = known | np.append(False, known[:-1])
-            dotted = {**colour, "width": 1.2, "dash": "dot"}
-            upper.append(_line(total, np.where(reached, gain, np.nan), name, dotted))
+        dash = "solid" if i < RUN_COLOURS else "dash"
+        line = {"color": f"--run-{i % RUN_COLOURS + 1}", "width": 1.6, "dash": dash}
+        known = sessions_inside(total["session_date"], windows_of(run.stats).values())
+        upper += _divided(total, gain, known, name, line)
         fallen = _line(total, np.where(known, np.nan, fall), name, {**line, "width": 1})
         lower.append(fallen | {"yaxis": "y2", "hoverinfo": "skip"})
         gains.append(gain)
@@ -169,18 +166,21 @@ def compared_chart(runs: Mapping[str, Run]) -> Chart | None:
     return {"data": [*upper, *lower], "layout": layout | {"shapes": [_level(0.0)]}}
 
 
-def _inside(dates: pl.Series, windows: Iterable[Window]) -> NDArray[np.bool_]:
-    """Tell which sessions lie in a training window."""
-    days = dates.cast(pl.String).to_numpy()
-    known = np.zeros(len(days), np.bool_)
-    for window in windows:
-        first, last = (spelt_instant(ns)[:10] for ns in window)
-        known |= (days >= first) & (days <= last)
-    return known
-
-
 def _fall(value: Floats, capital: float) -> Floats:
     return np.minimum(value - np.maximum(np.maximum.accumulate(value), capital), 0.0)
+
+
+def _divided(
+    total: pl.DataFrame, values: Floats, known: NDArray[np.bool_], name: str, line: Chart
+) -> list[Chart]:
+    """Draw a curve, dotted where a model was trained on what it shows."""
+    drawn = [_line(total, np.where(known, np.nan, values), name, line)]
+    if known.any():
+        # One session more, so that the curve has no gap.
+        reached = known | np.append(False, known[:-1])
+        dotted = line | {"width": 1.2, "dash": "dot"}
+        drawn.append(_line(total, np.where(reached, values, np.nan), name, dotted))
+    return drawn
 
 
 def _line(total: pl.DataFrame, values: Floats, name: str, line: Chart) -> Chart:

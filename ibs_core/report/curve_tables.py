@@ -64,7 +64,8 @@ def year_table(months: Sequence[Row], years: Sequence[Row], *, capital: float) -
 
 
 def drawdown_table(rows: Sequence[Row]) -> str:
-    """List drawdowns, the deepest first."""
+    """List drawdowns, the deepest first; those that lie in a training window, even in part, are marked."""
+    marked = any(row["in_training"] for row in rows)
     lines = [
         [
             f"<span class='loss'>{usd(-row['usd'])}</span>",
@@ -73,10 +74,12 @@ def drawdown_table(rows: Sequence[Row]) -> str:
             spelt_day(row["bottom"]),
             "not yet" if row["recovered"] is None else spelt_day(row["recovered"]),
             format_value(row["days"], "days"),
+            *(["in training" if row["in_training"] else ""] if marked else []),
         ]
         for row in rows
     ]
-    return table(["Depth", "Of peak", "Peak", "Bottom", "Recovered", "Length"], lines)
+    head = ["Depth", "Of peak", "Peak", "Bottom", "Recovered", "Length"]
+    return table([*head, ""] if marked else head, lines)
 
 
 def cost_table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -22,6 +22,7 @@ from ibs_core.report.drawdowns import worst_drawdowns
 from ibs_core.report.markup import chart, empty, section, wide
 from ibs_core.report.page import header, page, spelt_day
 from ibs_core.report.run import TOTAL
+from ibs_core.report.training_window import windows_of
 from ibs_core.report.veto_panel import veto_rows
 
 if TYPE_CHECKING:
@@ -122,9 +123,11 @@ def _symbol_list(run: Run) -> list[str]:
     return list(run.stats["by_symbol"]) or list(run.bars) or ["no symbols"]
 
 
-def _of_all(run: Run) -> str:
-    """Tell a panel whose numbers take in what the statistics leave out."""
-    return "Of all trades. " if "inside_training" in run.stats else ""
+def _of_all(run: Run, how: str) -> str:
+    """Tell a panel whose numbers take in what the statistics leave out, and how it shows them."""
+    if "inside_training" not in run.stats:
+        return ""
+    return f"Of all trades; {how} where they lie in a training window. "
 
 
 def _header(run: Run, _payload: Payload) -> str:
@@ -148,9 +151,8 @@ def _equity(run: Run, payload: Payload) -> str:
     title = "Equity and drawdown"
     if "equity" not in payload["charts"]:
         return section(title, empty("No session closed in this period."))
-    hint = "At session closes, net of all costs; the dotted line is the stated capital"
-    if "inside_training" in run.stats:
-        hint = "Of all trades; shaded where they lie in a training window. " + hint
+    told = "At session closes, net of all costs; the dotted line is the stated capital"
+    hint = _of_all(run, "shaded") + told
     key = "<span><i class='loss'>■</i>drawdown at session closes</span>"
     if run.lows.height == run.equity.height:
         bound = escape(BY_KEY["max_drawdown_intrabar_usd"].definition)
@@ -185,10 +187,12 @@ def _years(run: Run, _payload: Payload) -> str:
 
 def _drawdowns(run: Run, _payload: Payload) -> str:
     total = run.equity.filter(pl.col("symbol") == TOTAL)
-    rows = worst_drawdowns(total, capital=run.stats["capital_usd"], n_most=_N_DRAWDOWNS)
+    windows = windows_of(run.stats).values()
+    capital = run.stats["capital_usd"]
+    rows = worst_drawdowns(total, capital=capital, n_most=_N_DRAWDOWNS, windows=windows)
     if not total.height:
         return ""
-    hint = f"{_of_all(run)}At session closes; calendar days from the peak to its recovery"
+    hint = f"{_of_all(run, 'marked')}At session closes; calendar days from the peak to its recovery"
     content = wide(curve_tables.drawdown_table(rows)) if rows else empty("No drawdown.")
     return section("Worst drawdowns", content, hint=hint)
 
@@ -201,7 +205,7 @@ def _rolling(run: Run, payload: Payload) -> str:
     if "rolling" in payload["charts"]:
         content = chart("rolling")
         hint = (
-            f"{_of_all(run)}Of the last {ROLLING_SESSIONS} sessions, annualised; its standard error is "
+            f"{_of_all(run, 'dotted')}Of the last {ROLLING_SESSIONS} sessions, annualised; its standard error is "
             f"about {math.sqrt(SESSIONS_A_YEAR / ROLLING_SESSIONS):.1f}"
         )
     return section("Rolling Sharpe ratio", content, hint=hint)

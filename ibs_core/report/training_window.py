@@ -20,12 +20,20 @@ import polars as pl
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
     from ibs_core.report.equity import OpenPosition
 
-__all__ = ["Account", "Window", "divide", "inside", "spelt_instant", "windows_of"]
+__all__ = [
+    "Account",
+    "Window",
+    "divide",
+    "inside",
+    "sessions_inside",
+    "spelt_instant",
+    "windows_of",
+]
 
 Window = tuple[int, int]
 Ints = NDArray[np.int64]
@@ -83,6 +91,27 @@ def inside(trades: pl.DataFrame, windows: Mapping[str, Window]) -> pl.Series:
     window = np.array([windows[root] for root in trades["symbol"]], np.int64).reshape(-1, 2)
     entry, leave = _ns(trades["entry_time"]), _ns(trades["exit_time"])
     return pl.Series((leave >= window[:, 0]) & (entry <= window[:, 1]))
+
+
+def sessions_inside(dates: pl.Series, windows: Iterable[Window]) -> Mask:
+    """Tell which sessions lie in a training window, by their dates.
+
+    Parameters
+    ----------
+    dates : (n_sessions,) polars.Series of Date
+    windows : iterable of (int, int)
+        UTC ns.
+
+    Returns
+    -------
+    (n_sessions,) bool
+    """
+    days = dates.cast(pl.String).to_numpy()
+    known = np.zeros(len(days), np.bool_)
+    for window in windows:
+        first, last = (spelt_instant(ns)[:10] for ns in window)
+        known |= (days >= first) & (days <= last)
+    return known
 
 
 def windows_of(stats: Mapping[str, Any]) -> dict[str, Window]:

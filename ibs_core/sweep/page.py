@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from html import escape
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
+from ibs_core.report.banners import boxed
+from ibs_core.report.markup import chart, empty, section, table, wide
+from ibs_core.report.page import header, page
 from ibs_core.sweep.summary import cells, head, shown
 
 if TYPE_CHECKING:
@@ -19,36 +20,15 @@ if TYPE_CHECKING:
 
 __all__ = ["render"]
 
-# Whatever a text smuggles in, the page can load nothing.
-_POLICY: Final = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+_TITLES: Final = {"sharpe": "Sharpe ratio", "plateau": "Plateau score"}
+_SCALE: Final = [[0, "--loss-cell"], [0.5, "--rule"], [1, "--win-cell"]]
+"""Of the report's own pair, which colour-blind readers tell apart; 0 is grey."""
+_WORDS: Final = (
+    "<p>Sharpe ratio: of the P&amp;L of each session, times √252. Plateau score: the candidate's own Sharpe ratio or "
+    "the median of its neighbours', whichever is lower; neighbours differ in one parameter by one step. Luckiest: the "
+    "highest Sharpe ratio of all, which is what luck looks like.</p>"
 )
-_STYLE: Final = """
-:root { color-scheme: light dark; --ink: #1b1f24; --soft: #57606a; --line: #d0d7de; --ground: #fff; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6edf3; --soft: #9198a1; --line: #3d444d; --ground: #0d1117; }
-}
-body { margin: 0; background: var(--ground); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
-main { max-width: 1000px; margin: 0 auto; padding: 24px 16px; }
-h1 { font-size: 22px; } h2 { font-size: 17px; margin-top: 32px; } p, li { color: var(--soft); }
-.lead { font-size: 17px; color: var(--ink); } .wide { overflow-x: auto; } .chart { height: 440px; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: 4px 12px 4px 0; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
-"""
-_SCRIPT: Final = """
-const charts = JSON.parse(document.getElementById("payload").textContent);
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const draw = () => charts.forEach((chart, i) => {
-  const axis = { gridcolor: colour("--line"), zeroline: false };
-  Plotly.react("chart" + i, chart.data, {
-    ...chart.layout, paper_bgcolor: "transparent", plot_bgcolor: "transparent",
-    font: { color: colour("--ink") }, margin: { l: 70, r: 20, t: 10, b: 60 },
-    xaxis: { ...axis, ...chart.layout.xaxis }, yaxis: { ...axis, ...chart.layout.yaxis },
-  }, { responsive: true, displayModeBar: false });
-});
-draw();
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-"""
+Chart = dict[str, Any]
 
 
 def render(found: Found) -> str:
@@ -63,151 +43,176 @@ def render(found: Found) -> str:
     str
         The page. The same results give the same text.
     """
-    charts = _charts(found)
-    body = "".join(
-        [
-            "<h1>Sweep</h1>",
-            _lead(found),
-            _notes(found),
-            _table(found),
-            *(
-                f"<h2>{escape(chart['title'])}</h2><p>{escape(chart['hint'])}</p>"
-                f"<div class='wide'><div id='chart{i}' class='chart'></div></div>"
-                for i, chart in enumerate(charts)
-            ),
-            _definitions(),
-        ]
-    )
-    # In a script element only "<" can end the data early.
-    data = json.dumps(charts, allow_nan=False).replace("<", "\\u003c")
-    plotly = (files("plotly") / "package_data" / "plotly.min.js").read_text("utf-8")
-    drawn = f"<script>{plotly}</script><script>{_SCRIPT}</script>" if charts else ""
-    return (
-        "<!doctype html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n"
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>\n"
-        f"<title>IBS sweep</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>{body}</main>\n"
-        f"<script type='application/json' id='payload'>{data}</script>\n{drawn}\n</body>\n</html>\n"
-    )
+    axes = _drawn_axes(found)
+    charts = _charts(found, axes)
+    facts = [f"{found.table.height:,} candidates", f"{found.trials:,} trials in the ledger"]
+    parts = [
+        header("IBS sweep", " × ".join(axis.path for axis in found.grid.axes), facts),  # noqa: RUF001
+        _notes(found),
+        _lead(found),
+        _table(found),
+        *(
+            section(_TITLES[name], _drawn(found, name, figure), hint=_hint(found, axes))
+            for name, figure in charts.items()
+        ),
+        section("What the words mean", _WORDS),
+    ]
+    payload = {"charts": charts, "variants": {}, "prices": {}, "reasons": []}
+    return page("".join(parts), payload, title="IBS sweep")
 
 
 def _lead(found: Found) -> str:
-    count = f"{found.table.height:,} candidates; {found.trials:,} trials in the ledger"
     if found.choice is None or found.verdict is None:
-        return f"<p class='lead'>Nothing to choose from. {count}.</p>"
+        return section("The best plateau", empty("Nothing to choose from."))
     swept = ", ".join(
         f"{path} = {'off' if found.choice[path] is None else found.choice[path]}"
         for path in found.grid.paths
     )
     verdict = found.verdict
-    says = "is more than luck" if verdict.promotable else "is not more than luck"
+    says = "It is more than luck." if verdict.promotable else "It is not more than luck."
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in verdict.reasons)
-    return (
-        f"<p class='lead'><strong>{escape(swept)}</strong><br>The best plateau {says}. {count}.</p>"
-        f"<p>Deflated Sharpe ratio {_told(verdict.dsr)}, probability of overfitting {_told(verdict.pbo)}, "
-        f"plateau score {_told(found.choice['plateau'])}.</p><ul>{reasons}</ul>"
+    return section(
+        "The best plateau",
+        f"<p><strong>{escape(swept)}</strong></p><p>{says} Deflated Sharpe ratio {_told(verdict.dsr)}, "
+        f"probability of overfitting {_told(verdict.pbo)}, plateau score {_told(found.choice['plateau'])}.</p>"
+        f"<ul>{reasons}</ul>",
     )
 
 
 def _notes(found: Found) -> str:
-    made = [
-        "These prices were made by a random generator: the results say nothing about any market."
-    ]
-    notes = [*(made if found.generated else []), *found.notes]
-    return f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>" if notes else ""
+    made = (
+        "<p><strong>Generated data.</strong> These prices were made by a random generator; "
+        "the results say nothing about any market.</p>"
+    )
+    items = "".join(f"<li>{escape(note)}</li>" for note in found.notes)
+    notes = f"<p><strong>Notes.</strong></p><ul>{items}</ul>"
+    return boxed([*([made] if found.generated else []), *([notes] if items else [])])
 
 
 def _table(found: Found) -> str:
-    rows = shown(found)
+    rows = [[escape(cell) for cell in cells(found, row)] for row in shown(found)]
     if not rows:
         return ""
-    titles = "".join(f"<th>{escape(name)}</th>" for name in head(found))
-    lines = "".join(
-        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells(found, row))}</tr>"
-        for row in rows
-    )
-    return f"<h2>Best plateaus</h2><div class='wide'><table><tr>{titles}</tr>{lines}</table></div>"
+    return section("Best plateaus", wide(table(map(escape, head(found)), rows)))
 
 
-def _charts(found: Found) -> list[dict[str, Any]]:
-    """Draw the Sharpe ratio over one parameter, or over the two with the most values."""
-    if found.choice is None:
-        return []
+def _drawn_axes(found: Found) -> list[Axis]:
+    """Return the two parameters with the most values, or the one that has more than one."""
     axes = sorted(found.grid.axes, key=lambda axis: -len(axis.values))[:2]
-    axes = [axis for axis in axes if len(axis.values) > 1]
-    if not axes:
-        return []
-    others = [path for path in found.grid.paths if path not in {axis.path for axis in axes}]
-    table = found.table.filter(
-        *(pl.col(path).eq_missing(pl.lit(found.choice[path])) for path in others)
+    return [axis for axis in axes if len(axis.values) > 1]
+
+
+def _hint(found: Found, axes: Sequence[Axis]) -> str:
+    """Say where the other parameters stand."""
+    drawn = {axis.path for axis in axes}
+    others = [path for path in found.grid.paths if path not in drawn]
+    if found.choice is None or not others:
+        return ""
+    stand = "; ".join(f"{path} = {_spelt(found.choice[path])}" for path in others)
+    return escape(f"Where {stand}, as in the choice")
+
+
+def _drawn(found: Found, name: str, figure: Chart) -> str:
+    """Place a chart, with what its marks mean."""
+    twice = found.choice == found.luckiest
+    marks = [f"<span><i>▢</i>the choice{', which is the luckiest too' if twice else ''}</span>"]
+    if len(figure["layout"]["shapes"]) > 1:
+        marks.append("<span><i>┈</i>dotted: the luckiest</span>")
+    return f"{chart(name)}<p class='key'>{''.join(marks)}</p>"
+
+
+def _charts(found: Found, axes: Sequence[Axis]) -> dict[str, Chart]:
+    """Draw Sharpe ratio and plateau score over one or two parameters, the others as in the choice."""
+    if found.choice is None or found.luckiest is None or not axes:
+        return {}
+    drawn = {axis.path for axis in axes}
+    rows = found.table.filter(
+        *(
+            pl.col(path).eq_missing(pl.lit(found.choice[path]))
+            for path in found.grid.paths
+            if path not in drawn
+        )
     )
-    hint = "; ".join(f"{path} = {found.choice[path]}" for path in others)
-    hint = f"Where {hint}, as in the choice." if others else ""
-    titles = {"sharpe": "Sharpe ratio", "plateau": "Plateau score"}
-    if len(axes) == 1:
-        return [_lines(table, axes[0], titles, hint)]
-    return [_heat(table, axes, key, title, hint) for key, title in titles.items()]
+    places = list(zip(*(map(_spelt, rows[axis.path].to_list()) for axis in axes), strict=True))
+    place_of = dict(zip(rows["candidate"].to_list(), places, strict=True))
+    marked = {"solid": place_of[found.choice["candidate"]]}
+    if found.luckiest != found.choice and found.luckiest["candidate"] in place_of:
+        marked["dot"] = place_of[found.luckiest["candidate"]]
+    make = _line if len(axes) == 1 else _heat
+    return {
+        key: make(dict(zip(places, rows[key].to_list(), strict=True)), axes, marked)
+        for key in _TITLES
+    }
 
 
-def _lines(table: pl.DataFrame, axis: Axis, titles: dict[str, str], hint: str) -> dict[str, Any]:
-    at = _values_at(table, [axis])
-    data = [
-        {
-            "type": "scatter",
-            "mode": "lines+markers",
-            "name": title,
-            "x": list(map(_spelt, axis.values)),
-            "y": [at[key].get((_spelt(value),)) for value in axis.values],
-        }
-        for key, title in titles.items()
+def _line(
+    at: dict[tuple[str, ...], float | None],
+    axes: Sequence[Axis],
+    marked: dict[str, tuple[str, ...]],
+) -> Chart:
+    spelt = list(map(_spelt, axes[0].values))
+    line = {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "x": spelt,
+        "y": [at.get((value,)) for value in spelt],
+        "line": {"color": "--win", "width": 1.4},
+        "hovertemplate": "%{x}: %{y:.2f}<extra></extra>",
+    }
+    marks = [
+        {"type": "line", "yref": "paper", "y0": 0, "y1": 1}
+        | {"x0": spelt.index(place[0]), "x1": spelt.index(place[0])}
+        | {"line": {"color": "--muted", "width": 1.2, "dash": dash}}
+        for dash, place in marked.items()
     ]
-    layout = {"xaxis": {"title": {"text": axis.path}, "type": "category"}}
-    return {"title": "Over the parameter", "hint": hint, "data": data, "layout": layout}
+    layout = {"xaxis": _axis(axes[0]), "yaxis": {"zeroline": True}, "shapes": marks}
+    return {"data": [line], "layout": layout}
 
 
 def _heat(
-    table: pl.DataFrame, axes: Sequence[Axis], key: str, title: str, hint: str
-) -> dict[str, Any]:
-    across, up = axes
-    at = _values_at(table, axes)[key]
-    z = [[at.get((_spelt(x), _spelt(y))) for x in across.values] for y in up.values]
-    chart = {
+    at: dict[tuple[str, ...], float | None],
+    axes: Sequence[Axis],
+    marked: dict[str, tuple[str, ...]],
+) -> Chart:
+    across, up = ([*map(_spelt, axis.values)] for axis in axes)
+    cells_drawn = {
         "type": "heatmap",
-        "x": list(map(_spelt, across.values)),
-        "y": list(map(_spelt, up.values)),
-        "z": z,
-        "colorscale": "RdBu",
+        "x": across,
+        "y": up,
+        "z": [[at.get((x, y)) for x in across] for y in up],
+        # Of both signs alike, so that the grey of 0 is the middle.
+        "colorscale": _SCALE,
         "zmid": 0,
-        "colorbar": {"title": {"text": title}},
+        "xgap": 2,
+        "ygap": 2,
+        "texttemplate": "%{z:.1f}",
+        "textfont": {"color": "--ink"},
+        "hoverongaps": False,
+        "hovertemplate": f"{axes[0].path} %{{x}}<br>{axes[1].path} %{{y}}<br>%{{z:.2f}}<extra></extra>",
+        "colorbar": {"thickness": 10, "outlinewidth": 0, "tickfont": {"color": "--muted"}},
     }
+    marks = [
+        {"type": "rect", "line": {"color": "--ink", "width": 2.5, "dash": dash}}
+        | {"x0": across.index(x) - 0.5, "x1": across.index(x) + 0.5}
+        | {"y0": up.index(y) - 0.5, "y1": up.index(y) + 0.5}
+        for dash, (x, y) in marked.items()
+    ]
     layout = {
-        "xaxis": {"title": {"text": across.path}, "type": "category"},
-        "yaxis": {"title": {"text": up.path}, "type": "category"},
+        "xaxis": _axis(axes[0]),
+        "yaxis": _axis(axes[1]) | {"showgrid": False},
+        "shapes": marks,
     }
-    return {"title": title, "hint": hint, "data": [chart], "layout": layout}
+    return {"data": [cells_drawn], "layout": layout}
 
 
-def _values_at(
-    table: pl.DataFrame, axes: Sequence[Axis]
-) -> dict[str, dict[tuple[str, ...], float | None]]:
-    places = list(zip(*(map(_spelt, table[axis.path].to_list()) for axis in axes), strict=True))
-    return {
-        key: dict(zip(places, table[key].to_list(), strict=True)) for key in ("sharpe", "plateau")
-    }
+def _axis(axis: Axis) -> Chart:
+    return {"title": {"text": axis.path, "standoff": 8}, "type": "category"}
 
 
 def _spelt(value: Any) -> str:
     if value is None:
         return "off"
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _definitions() -> str:
-    return (
-        "<h2>What the words mean</h2><p>Sharpe ratio: of the P&amp;L of each session, times √252. Plateau score: "
-        "the candidate's own Sharpe ratio or the median of its neighbours', whichever is lower; neighbours differ in "
-        "one parameter by one step. Luckiest: the highest Sharpe ratio of all, which is what luck looks like.</p>"
-    )
 
 
 def _told(value: float | None) -> str:
