@@ -349,11 +349,44 @@ def test_two_processes_find_the_same_bytes(swept, bars, tmp_path):
     assert bytes_of(tmp_path / "two") == bytes_of(out)
 
 
-def test_a_cluster_finds_the_same_bytes(swept, bars, tmp_path):
+DIES_AT_WORK = """
+import os, signal
+from ibs_core.sweep import decision_pass, workers
+def tried(stage, jobs):
+    next(iter(decision_pass.try_jobs(stage, jobs)))
+    os.kill(os.getpid(), signal.SIGKILL)
+workers.try_jobs = tried
+"""
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """A scheduler and two workers as `dask worker` starts them; the first is killed in its first batch."""
     distributed = pytest.importorskip("distributed")
-    options = {"threads_per_worker": 1, "processes": False, "dashboard_address": None}
-    with distributed.LocalCluster(n_workers=2, **options) as cluster:
-        run(bars, tmp_path / "there", *GRID, "--cluster", cluster.scheduler_address)
+    preload = tmp_path / "dies_at_work.py"
+    preload.write_text(DIES_AT_WORK)
+    alone = {"n_workers": 0, "processes": False, "dashboard_address": "127.0.0.1:0"}
+    with distributed.LocalCluster(protocol="tcp://", host="127.0.0.1", **alone) as found:
+        words = [sys.executable, "-m", "distributed.cli.dask_worker", found.scheduler_address]
+        words += ["--no-nanny", "--nthreads", "1", "--no-dashboard", "--local-directory", tmp_path]
+        started = [
+            subprocess.Popen([*map(str, words), *more], stderr=subprocess.DEVNULL)
+            for more in (["--preload", str(preload)], [])
+        ]
+        try:
+            found.wait_for_workers(2, timeout=120)
+            yield found.scheduler_address, *started
+        finally:
+            for worker in started:
+                worker.kill()
+                worker.wait()
+
+
+def test_a_cluster_finds_the_same_bytes_though_a_worker_is_killed(swept, bars, tmp_path, cluster):
+    address, dies, lives = cluster
+    run(bars, tmp_path / "there", *GRID, "--cluster", address)
+    assert dies.wait(60) == -signal.SIGKILL
+    assert lives.poll() is None
     assert bytes_of(tmp_path / "there") == bytes_of(swept[0])
 
 
