@@ -11,6 +11,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from ibs_core import replay
+from ibs_core.cli.first_run import compile_decisions
 from ibs_core.config import load_settings, resolved_yaml
 from ibs_core.contracts import load_contract_map
 from ibs_core.errors import ConfigError, DataError
@@ -159,7 +161,7 @@ def test_resolved_settings_load_to_the_same_settings(settings_of, tmp_path):
 
 def test_compiled_code_is_cached_under_a_digest_whoever_imported_numba_first(tmp_path):
     """Numba alone does not notice an edit in a callee of another file."""
-    code = "import numba; import ibs_core.kernels._jit as j; print(numba.config.CACHE_DIR); print(j.FOLDER)"
+    code = "import numba; import ibs_core.kernels._jit as j; print(j.jit(lambda: 0)._cache.cache_path); print(j.FOLDER)"
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     environment.pop("IBS_CACHE_DIR", None)
     done = subprocess.run(
@@ -181,6 +183,13 @@ def test_a_cache_that_cannot_be_written_is_replaced_by_a_temporary_one_with_the_
     )
     used, name = done.stdout.split()
     assert used == f"{tmp_path}/ibs-{os.getuid()}/{name}"
+
+
+def test_what_is_compiled_beside_a_first_run_is_what_that_run_calls(run):
+    run(bars(datetime(2024, 12, 10, 15, 0, tzinfo=UTC), [5000.0] * 90))
+    called = replay.decide_many.signatures
+    compile_decisions()
+    assert replay.decide_many.signatures == called
 
 
 def test_dates_beyond_the_calendar_are_told_as_dates(run):

@@ -26,6 +26,7 @@ TEXTS = [
 ]
 NO_INDICATORS = {
     "_jit",
+    "_store",
     "aggregate",
     "forest",
     "graph",

@@ -6,6 +6,7 @@ Modules of subcommands are imported when they are called, so that help is instan
 from __future__ import annotations
 
 import difflib
+import gc
 import importlib
 import os
 import sys
@@ -150,6 +151,7 @@ def cli() -> None:
 
 def run() -> None:
     """Run the command line; exit 0 ok, 1 finding in the data, 2 usage, 3 environment, 130 interrupted."""
+    _start_lightly()
     try:
         cli(prog_name="ibs", standalone_mode=False)
     except click.exceptions.Exit as done:
@@ -176,6 +178,13 @@ def run() -> None:
     except MemoryError:
         click.echo("error: out of memory; pass fewer symbols with --symbols", err=True)
         sys.exit(3)
+
+
+def _start_lightly() -> None:
+    # Imports make half a million objects that stay; to search them for garbage is a tenth of a start.
+    gc.set_threshold(100_000)
+    # In search of plugins pydantic would read the metadata of every installed package.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 
 def _in_house_style(error: click.ClickException) -> str:

@@ -327,10 +327,15 @@ def say_json(document: Any) -> None:
 
 
 def compile_notice(*, silent: bool) -> None:
-    """Tell that the first run compiles, before it does."""
+    """Tell that the first run compiles, before it does, and begin on another core."""
     from ibs_core.kernels._jit import is_warm
 
-    if not silent and not is_warm():
+    if is_warm():
+        return
+    from ibs_core.cli.first_run import compile_beside
+
+    compile_beside()
+    if not silent:
         click.echo("compiling the kernels, once for this version: about 20 seconds …", err=True)
 
 
@@ -364,6 +369,8 @@ def progress_bar(
         TimeRemainingColumn,
     )
 
+    from ibs_core.kernels._jit import watched
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -372,7 +379,12 @@ def progress_bar(
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=total())
-        yield lambda what, rows: bar.update(task, advance=rows, description=f"{title} {what}")
+
+        def compiling(begun: int, of: int) -> None:
+            bar.update(task, description=f"compiling kernels {begun}/{of}")
+
+        with watched(compiling):
+            yield lambda what, rows: bar.update(task, advance=rows, description=f"{title} {what}")
 
 
 def console() -> Console:
