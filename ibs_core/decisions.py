@@ -166,14 +166,19 @@ def new_desk() -> Records:
 
 @jit
 def log_order(desk: Record, time_ns: int) -> None:
-    """Remember that an order was decided.
+    """Remember that an order was decided, in order of time.
 
     Parameters
     ----------
     desk : DESK
     time_ns : int64, UTC ns
     """
-    desk["order_ns"][desk["n_orders"] % MAX_ORDERS] = time_ns
+    at = desk["n_orders"]
+    oldest = max(at - MAX_ORDERS + 1, 0)
+    while at > oldest and desk["order_ns"][(at - 1) % MAX_ORDERS] > time_ns:
+        desk["order_ns"][at % MAX_ORDERS] = desk["order_ns"][(at - 1) % MAX_ORDERS]
+        at -= 1
+    desk["order_ns"][at % MAX_ORDERS] = time_ns
     desk["n_orders"] += 1
 
 
@@ -181,16 +186,20 @@ def log_order(desk: Record, time_ns: int) -> None:
 def record(
     decisions: Records, n: Ints, time_ns: int, symbol: int, action: int, reason: int, score: float
 ) -> None:
-    """Append a decision.
+    """Put a decision behind those of its instant and before: symbols are settled one after the other.
 
     Parameters
     ----------
-    decisions : (capacity,) DECISION
+    decisions : (capacity,) DECISION, by time
     n : (2,) int64, counts of trades and decisions
     time_ns, symbol, action, reason : int64
     score : float64
     """
-    row = decisions[n[1]]
+    at = n[1]
+    while at > 0 and decisions[at - 1]["time_ns"] > time_ns:
+        decisions[at] = decisions[at - 1]
+        at -= 1
+    row = decisions[at]
     row["time_ns"] = time_ns
     row["symbol"] = symbol
     row["action"] = action

@@ -28,7 +28,7 @@ from ibs_core.portfolio import (
     INPUT,
     LIVE_BLOCKS,
 )
-from ibs_core.positions import TRADE
+from ibs_core.positions import TRADE, by_exit
 from ibs_core.recording import minutes_in, minutes_of
 from ibs_core.stream import run_of
 
@@ -215,7 +215,7 @@ def against_back_test(
     made, trades = traded.decision_records, traded.trade_records
     made = made[(made["time_ns"] > lived.start_ns) & (made["time_ns"] <= lived.end_ns)]
     out = _differing(lived.decisions, made, roots)
-    expected, found = (_by_exit(each) for each in (lived.trades, trades))
+    expected, found = (by_exit(each) for each in (lived.trades, trades))
     if len(expected) != len(found):
         out.append(f"{len(expected)} trades live and {len(found)} in the back-test")
     elif expected.tobytes() != found.tobytes():
@@ -267,10 +267,6 @@ def _by_slice(decisions: Records, roots: Sequence[str]) -> dict[tuple[int, str, 
         place = (int(each["time_ns"]), roots[each["symbol"]], ("entry", "exit")[action])
         found[place] = reason if np.isnan(score) else f"{reason} at {score!r}"
     return found
-
-
-def _by_exit(trades: Records) -> Records:
-    return trades[np.lexsort((trades["entry_ns"], trades["symbol"], trades["exit_ns"]))]
 
 
 def _held(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ibs_core.bars import EXIT_REASONS
 from ibs_core.orders import executed_contract
 from ibs_core.portfolio import BLOCKS, ENTRY, FIRST_VETO
-from ibs_core.positions import LEAVING, OPEN
+from ibs_core.positions import LEAVING, OPEN, by_exit
 from ibs_core.report.equity import MARKS, OpenPosition, PointCosts
 from ibs_core.report.run import BARS, DECISIONS, TRADES
 from ibs_core.signals import FIRST_FILTER, FIRST_MISSING, GATES
@@ -146,9 +146,7 @@ def trades_frame(trades: Records, lines: Sequence[Line]) -> pl.DataFrame:
     polars.DataFrame
         Schema `TRADES`, by exit time, then contract-map order.
     """
-    return priced(
-        trades[np.lexsort((trades["entry_ns"], trades["symbol"], trades["exit_ns"]))], lines
-    )
+    return priced(by_exit(trades), lines)
 
 
 def priced(trades: Records, lines: Sequence[Line]) -> pl.DataFrame:
@@ -167,12 +165,13 @@ def priced(trades: Records, lines: Sequence[Line]) -> pl.DataFrame:
     """
     symbol, money = trades["symbol"], money_of(trades, lines)
     score = pl.Series(trades["score"]).cast(pl.Float32).fill_nan(None)
+    before = np.cumsum([0, *(len(line.instruments) for line in lines)])
     columns = {
         "symbol": _names([line.root for line in lines], symbol),
-        "instrument": [
-            lines[i].instruments[contract]
-            for i, contract in zip(symbol.tolist(), trades["contract"].tolist(), strict=True)
-        ],
+        "instrument": _names(
+            [name for line in lines for name in line.instruments],
+            before[symbol] + trades["contract"],
+        ),
         "side": pl.repeat("long", len(trades), dtype=pl.String, eager=True),
         "quantity": money.quantity,
         "entry_time": _instants(trades["entry_ns"]),

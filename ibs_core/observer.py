@@ -99,7 +99,7 @@ class Observer:
         """
         symbol, n_new = self._symbol, len(seen)
         self._wait(days, beside.day_pair)
-        rows = np.empty((n_new if symbol.model else 0, len(symbol.wiring.graph.columns)))
+        rows = np.empty((n_new if symbol.model else 1, len(symbol.wiring.graph.columns)))
         n_candidates = signals.observe_many(
             symbol.params[0],
             symbol.wiring.graph,
@@ -115,7 +115,7 @@ class Observer:
         if n_new and len(self._days):
             taken = int(np.count_nonzero(self._days["end_ns"] <= bars["end_ns"][-1]))
             self._days, self._day_pair = self._days[taken:], self._day_pair[taken:]
-        rows = rows[:n_candidates]
+        rows = rows[: n_candidates if symbol.model else 0]
         if symbol.model and len(rows):
             _judge(symbol.model, rows, seen)
         return rows

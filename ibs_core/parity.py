@@ -14,7 +14,7 @@ import numpy as np
 from ibs_core.bars import joined
 from ibs_core.orders import orders_of
 from ibs_core.portfolio import CANCEL, DECISION, INPUT
-from ibs_core.positions import TRADE
+from ibs_core.positions import TRADE, by_exit
 from ibs_core.recording import differences, laid_out, minutes_in, recorded
 from ibs_core.snapshot import pack, unpack
 
@@ -218,12 +218,8 @@ def _laid_together(entries: Sequence[Mapping[str, NDArray[Any]]]) -> Arrays:
     out: Arrays = {name: np.concatenate(each) for name, each in parts.items()}
     decisions = joined([np.zeros(0, DECISION), *(each["decisions"] for each in entries)])
     trades = joined([np.zeros(0, TRADE), *(each["trades"] for each in entries)])
-    return out | {"decisions": _by_time(decisions), "trades": _by_exit(trades)}
+    return out | {"decisions": _by_time(decisions), "trades": by_exit(trades)}
 
 
 def _by_time(decisions: NDArray[Any]) -> NDArray[Any]:
     return decisions[np.argsort(decisions["time_ns"], kind="stable")]
-
-
-def _by_exit(trades: NDArray[Any]) -> NDArray[Any]:
-    return trades[np.lexsort((trades["entry_ns"], trades["symbol"], trades["exit_ns"]))]

@@ -44,7 +44,7 @@ from ibs_core.decisions import (
 )
 from ibs_core.kernels._jit import jit
 from ibs_core.positions import ENTERING, FLAT, LEAVING, OPEN, OPERATOR, PORTFOLIO
-from ibs_core.signals import CANDIDATE
+from ibs_core.signals import CANDIDATE, NOT_TRADED
 
 __all__ = [
     "ABSENT",
@@ -263,11 +263,11 @@ def _refusal(
 
 
 @jit
-def _next_candidate(risk: Record, slices: Records, done: Ints) -> int:
+def _next_candidate(risk: Record, slices: Records) -> int:
     """Return the next candidate: in map order, or by descending score with ties in map order."""
     best = -1
     for i in range(len(slices)):
-        if done[i] == 1 or slices[i]["closing"] == 0 or slices[i]["gate"] != CANDIDATE:
+        if slices[i]["closing"] == 0 or slices[i]["gate"] != CANDIDATE:
             continue
         if best < 0 or (risk["veto"] == 1 and slices[i]["score"] > slices[best]["score"]):
             best = i
@@ -285,13 +285,12 @@ def _decide_entries(
     decisions: Records,
     n: Ints,
 ) -> None:
-    done = np.zeros(len(slices), np.int64)
     while True:
-        i = _next_candidate(risk, slices, done)
+        i = _next_candidate(risk, slices)
         if i < 0:
             break
-        done[i] = 1
         now = slices[i]
+        now["gate"] = NOT_TRADED  # it is no candidate any more
         if risk["veto"] == 1 and now["verdict"] > 0:
             reason = FIRST_VETO + now["verdict"]
         else:
@@ -331,9 +330,9 @@ def decide(
     risk : RISK
     book : (n_symbols,) POSITION, everything that filled before the slice settled
     desk : DESK
-    slices : (n_symbols,) SLICE
+    slices : (n_symbols,) SLICE, candidates are marked as done
     inputs : (n_inputs,) INPUT, what live told since the last slice
-    decisions : (capacity,) DECISION, appended
+    decisions : (capacity,) DECISION, by time, added to
     n : (2,) int64, counts of trades and decisions
     """
     _take_closes(book, slices)

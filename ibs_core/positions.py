@@ -22,6 +22,7 @@ __all__ = [
     "OPEN",
     "POSITION",
     "TRADE",
+    "by_exit",
     "cross_seam",
     "due_exit",
     "enter",
@@ -99,6 +100,29 @@ def new_positions(n_symbols: int) -> Records:
     (n_symbols,) POSITION
     """
     return np.zeros(n_symbols, POSITION)
+
+
+def by_exit(trades: Records) -> Records:
+    """Put trades in order of their exit, then of their symbol and entry.
+
+    Parameters
+    ----------
+    trades : (n_trades,) TRADE
+
+    Returns
+    -------
+    (n_trades,) TRADE
+        The same array where it is in order, as one replay writes it.
+    """
+    keys = [np.ascontiguousarray(trades[name]) for name in ("entry_ns", "symbol", "exit_ns")]
+    later, equal = np.zeros(max(len(trades) - 1, 0), bool), True
+    for key in reversed(keys):
+        later |= equal & (key[1:] > key[:-1])
+        equal = equal & (key[1:] == key[:-1])
+    if (later | equal).all():
+        return trades
+    opaque = np.dtype((np.void, trades.dtype.itemsize))  # else NumPy copies field by field
+    return np.ascontiguousarray(trades).view(opaque)[np.lexsort(keys)].view(trades.dtype)
 
 
 @jit
@@ -212,7 +236,11 @@ def _close(
     trade["exit_price"] = price
     trade["low"] = min(trade["low"], price)
     trade["high"] = max(trade["high"], price)
-    trades[n[0]] = trade
+    at = n[0]
+    while at > 0 and trades[at - 1]["exit_ns"] > ts_ns:  # of a symbol that was settled before
+        trades[at] = trades[at - 1]
+        at -= 1
+    trades[at] = trade
     n[0] += 1
     if position["exit_date"] == position["date"]:  # else it belongs to the session that decided it
         points = canonical(price - trade["entry_price"])
@@ -242,7 +270,7 @@ def fill(
     symbol, contract : int64
     ts_ns, price : that minute's open, instant and price
     flats : int64, flat_by instants up to ``ts_ns``
-    trades : (capacity,) TRADE, appended
+    trades : (capacity,) TRADE, by exit, added to
     n : (2,) int64, counts of trades and decisions
     """
     if position["status"] == LEAVING:
@@ -278,7 +306,7 @@ def cross_seam(params: Record, position: Record, seam_ns: int, trades: Records, 
     params : PARAMS
     position : POSITION, its mark the old contract's last close
     seam_ns : int64, the roll instant
-    trades : (capacity,) TRADE, appended
+    trades : (capacity,) TRADE, by exit, added to
     n : (2,) int64, counts of trades and decisions
 
     Returns
@@ -308,7 +336,7 @@ def protect(params: Record, position: Record, minute: Record, trades: Records, n
     params : PARAMS
     position : POSITION, OPEN
     minute : PATH
-    trades : (capacity,) TRADE, appended
+    trades : (capacity,) TRADE, by exit, added to
     n : (2,) int64, counts of trades and decisions
 
     Returns

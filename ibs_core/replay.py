@@ -10,9 +10,9 @@ import numpy as np
 
 from ibs_core import portfolio, positions
 from ibs_core.bars import NEVER, Ints, Record, Records
-from ibs_core.kernels._jit import jit
+from ibs_core.kernels._jit import jit, jit_allocating
 from ibs_core.positions import ENTERING, FLAT, LEAVING, OPEN
-from ibs_core.signals import NOT_TRADED
+from ibs_core.signals import CANDIDATE, NOT_TRADED
 
 __all__ = ["FEED", "decide_many", "label_many"]
 
@@ -171,13 +171,32 @@ def _read_slice(
 
 
 @jit
-def _next_end(feeds: Records, bars: Records) -> int:
-    """Return the instant at which the next bar ends."""
-    time_ns = NEVER
-    for i in range(len(feeds)):
-        if feeds[i]["bar"] < feeds[i]["stop"]:
-            time_ns = min(time_ns, bars[feeds[i]["bar"]]["end_ns"])
-    return time_ns
+def _last_ended(feed: Record, bars: Records, until_ns: int) -> int:
+    """Return the symbol's last bar that ends by an instant; the one before its first when none does."""
+    k = feed["stop"] - 1
+    while k >= feed["bar"] and (bars[k]["end_ns"] > until_ns or bars[k]["end_ns"] == NEVER):
+        k -= 1
+    return k
+
+
+@jit
+def _next_end(
+    position: Record, feed: Record, bars: Records, signals: Records, last: int, watched: int
+) -> int:
+    """Return when the bar ends at which the symbol may decide something next; NEVER: none ends.
+
+    While it is flat that is its next candidate: the bars before it change nothing that another symbol sees,
+    unless the loss of the day is watched. Its last one is always seen.
+    """
+    k = feed["bar"]
+    if position["status"] == FLAT and position["cooldown"] == 0 and watched == 0:
+        while k < last and signals[k]["gate"] != CANDIDATE:
+            k += 1
+        if k > feed["bar"]:
+            position["mark"] = bars[k - 1]["close"]
+            feed["bar"], feed["opened"], feed["crossed"] = k, 0, 0
+            feed["path"] = feed["path_offset"] + bars[k]["path_start"]
+    return bars[k]["end_ns"] if k <= last else NEVER
 
 
 @jit
@@ -186,7 +205,7 @@ def _belongs(given: Record, time_ns: int) -> bool:
     return bool(given["time_ns"] + given["after"] <= time_ns)
 
 
-@jit
+@jit_allocating
 def decide_many(
     until_ns: int,
     params: Records,
@@ -221,50 +240,56 @@ def decide_many(
     path : (n_path,) PATH, symbol after symbol
     sessions : (n_sessions,) SESSION, symbol after symbol
     inputs : (n_inputs,) INPUT, by time, those after a slice behind those before it
-    trades : (capacity,) TRADE, appended
-    decisions : (capacity,) DECISION, appended
+    trades : (capacity,) TRADE, by exit, added to
+    decisions : (capacity,) DECISION, by time, added to
     n : (3,) int64, counts of trades, decisions and inputs taken
     """
     slices = np.zeros(len(book), portfolio.SLICE)
+    ends, lasts = np.zeros(len(book), np.int64), np.zeros(len(book), np.int64)
+    watched = 0 if np.isnan(risk["daily_loss_usd"]) else 1
+    for i in range(len(book)):
+        lasts[i] = _last_ended(feeds[i], bars, until_ns)
+        ends[i] = _next_end(book[i], feeds[i], bars, signals, lasts[i], watched)
+    decided_ns = -NEVER
     while True:
-        time_ns = _next_end(feeds, bars)
+        time_ns = ends.min()
         alone = n[2] < len(inputs) and inputs[n[2]]["time_ns"] < time_ns
         if alone:
             time_ns = inputs[n[2]]["time_ns"]
-        ends = time_ns > until_ns or time_ns == NEVER
-        if ends:
-            time_ns = until_ns
-        for i in range(len(book)):
-            _settle(
-                time_ns,
-                params[i],
-                book[i],
-                i,
-                desk,
-                feeds[i],
-                bars,
-                schedule,
-                path,
-                sessions,
-                trades,
-                decisions,
-                n,
-            )
-        if ends:
+        if time_ns > until_ns or time_ns == NEVER:
             break
+        decided_ns = time_ns
+        for i in range(len(book)):
+            slices[i]["closing"] = 0
+            if ends[i] == time_ns or book[i]["status"] != FLAT or watched == 1:
+                one, feed = book[i], feeds[i]
+                _settle(
+                    *(time_ns, params[i], one, i, desk, feed, bars, schedule, path, sessions),
+                    *(trades, decisions, n),
+                )
+                _read_slice(time_ns, feed, bars, schedule, signals, slices[i])
         told = n[2]
         while n[2] < len(inputs) and (alone or _belongs(inputs[n[2]], time_ns)):
             n[2] += 1
             if alone:
                 break
-        for i in range(len(book)):
-            _read_slice(time_ns, feeds[i], bars, schedule, signals, slices[i])
         portfolio.decide(
             time_ns, params, risk, book, desk, slices, inputs[told : n[2]], decisions, n
         )
+        for i in range(len(book)):
+            if slices[i]["closing"] == 1:
+                ends[i] = _next_end(book[i], feeds[i], bars, signals, lasts[i], watched)
+    for i in range(len(book)):
+        one, feed = book[i], feeds[i]
+        if decided_ns > -NEVER:  # of what slept when the last slice came
+            _enter_session(one, feed, sessions, decided_ns)
+        _settle(
+            *(until_ns, params[i], one, i, desk, feed, bars, schedule, path, sessions),
+            *(trades, decisions, n),
+        )
 
 
-@jit
+@jit_allocating
 def _label(
     k: int,
     params: Records,
@@ -315,7 +340,7 @@ def _label(
             return
 
 
-@jit
+@jit_allocating
 def label_many(
     params: Records,
     risk: Record,

@@ -130,9 +130,11 @@ class Timetable:
         out : (n_bars,) SCHEDULE, written
         """
         sessions = self._sessions
-        out["calendar"] = calendar_of(bars, sessions)
+        if not len(bars):
+            return
         timetable.lay(
             bars,
+            *_calendar(bars, sessions),
             sessions.open_ns,
             sessions.close_ns,
             sessions.break_start_ns,
@@ -162,8 +164,13 @@ def calendar_of(bars: NDArray[np.void], sessions: Sessions) -> NDArray[np.void]:
     (n_bars,) CALENDAR
     """
     out = np.zeros(len(bars), CALENDAR)
-    if not len(bars):
-        return out
+    if len(bars):
+        timetable.calendar(bars, *_calendar(bars, sessions), out)
+    return out
+
+
+def _calendar(bars: NDArray[np.void], sessions: Sessions) -> tuple[NDArray[np.void], Ints, Ints]:
+    """Return the dates of sessions, and the local time's transitions and offsets, as far as bars need them."""
     first, last = int(bars["session"][0]), int(bars["session"][-1]) + 1
     dates = np.zeros(last, CALENDAR)  # of the trade date, once a session instead of once a bar
     date = sessions.trade_date[first:last]
@@ -172,9 +179,7 @@ def calendar_of(bars: NDArray[np.void], sessions: Sessions) -> NDArray[np.void]:
     dates["weekday"][first:] = (date + 3) % 7 + 1
     dates["month"][first:] = months.astype(np.int64) % 12 + 1
     dates["day"][first:] = (days - months.astype("datetime64[D]")).astype(np.int64) + 1
-    transition, offset = local_offset(int(bars["start_ns"][0]), int(bars["start_ns"][-1]))
-    timetable.calendar(bars, dates, transition, offset, out)
-    return out
+    return dates, *local_offset(int(bars["start_ns"][0]), int(bars["start_ns"][-1]))
 
 
 def serves_flat_by(group: str, tf_ns: int, flat_by: int, on_date: int) -> bool:

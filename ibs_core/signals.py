@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ibs_core.bars import Floats, Record, Records
+from ibs_core.bars import Floats, Ints, Record, Records
 from ibs_core.kernels import graph as graphs
 from ibs_core.kernels._jit import jit
 from ibs_core.kernels.calendar import CALENDAR
@@ -24,6 +24,7 @@ __all__ = [
     "SCHEDULE",
     "SIGNAL",
     "features_many",
+    "gate_many",
     "observe_many",
 ]
 
@@ -216,13 +217,13 @@ def observe_many(
     foreign : (n_bars, 2 + n_lookups) float64, as ``graph.observe_bar`` takes it
     day_pair : (n_days, 2) float64, as ``graph.observe_day`` takes it
     signals : (n_bars,) SIGNAL, written
-    rows : (n_rows, n_columns) float64, the feature rows of candidates are written while they fit
+    rows : (n_bars, n_columns) float64, or (1, n_columns) where only the signals are asked for
+        The feature rows of candidates are written, one after the other; what is behind them is no row.
 
     Returns
     -------
     int64, the number of candidates
     """
-    row = np.empty(len(graph.columns))
     n_candidates = 0
     k = 0
     for i in range(len(bars)):
@@ -230,18 +231,50 @@ def observe_many(
             graphs.observe_day(graph, day_memory, days[k], day_pair[k])
             k += 1
         date = schedule[i]["calendar"]
+        row = rows[min(n_candidates, len(rows) - 1)]
         graphs.observe_bar(graph, memory, day_memory, bars[i], date, foreign[i], row)
         n_bars, n_days = memory.head[0]["n_bars"], day_memory.head[0]["n_bars"]
-        signals[i]["ibs"] = row[params["ibs_column"]]
-        signals[i]["atr"] = row[params["atr_column"]] if params["atr_column"] >= 0 else 0.0
-        signals[i]["gate"] = gate(params, n_bars, n_days, schedule[i], row)
-        signals[i]["score"] = np.nan
-        signals[i]["verdict"] = 0
-        if signals[i]["gate"] == CANDIDATE:
-            if n_candidates < len(rows):
-                rows[n_candidates] = row
-            n_candidates += 1
+        n_candidates += _signal(params, n_bars, n_days, schedule[i], row, signals[i])
     return n_candidates
+
+
+@jit
+def gate_many(
+    params: Record, n_days: Ints, schedule: Records, rows: Floats, signals: Records
+) -> int:
+    """Try the gates of one symbol's closed bars on feature rows that are there already.
+
+    Parameters
+    ----------
+    params : PARAMS
+    n_days : (n_closed,) int64
+        Sessions taken by each bar.
+    schedule : (n_bars,) SCHEDULE
+    rows : (n_closed, n_columns) float64
+        In the columns that the parameters name.
+    signals : (n_bars,) SIGNAL, written but for bars that are not closed
+
+    Returns
+    -------
+    int64, the number of candidates
+    """
+    n_candidates = 0
+    for i in range(len(rows)):
+        n_candidates += _signal(params, i + 1, n_days[i], schedule[i], rows[i], signals[i])
+    return n_candidates
+
+
+@jit
+def _signal(
+    params: Record, n_bars: int, n_days: int, schedule: Record, row: Floats, out: Record
+) -> int:
+    """Write what one closed bar says; return 1 for a candidate, else 0."""
+    out["ibs"] = row[params["ibs_column"]]
+    out["atr"] = row[params["atr_column"]] if params["atr_column"] >= 0 else 0.0
+    out["gate"] = gate(params, n_bars, n_days, schedule, row)
+    out["score"] = np.nan
+    out["verdict"] = 0
+    return 1 if out["gate"] == CANDIDATE else 0
 
 
 @jit

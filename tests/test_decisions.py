@@ -151,8 +151,7 @@ class Driver:
     def _exit(self, i, time_ns, reason):
         ledger = self.ledger
         score = ledger.book[i]["trade"]["score"]
-        ledger.decisions[ledger.n[1]] = (time_ns, i, EXIT, reason, score)
-        ledger.n[1] += 1
+        portfolio.record(ledger.decisions, ledger.n, time_ns, i, EXIT, reason, score)
 
     def _enter_session(self, i, ts_ns):
         feed, position = self.world.feeds[i], self.ledger.book[i]
@@ -189,30 +188,78 @@ def test_a_replay_that_is_cut_at_any_slice_and_resumed_gives_the_same_ledger(see
 
 
 def take_slices(world, stop):
-    """Do the first `stop` turns of `decide_many`, with its own compiled parts."""
+    """Do the first `stop` slices, each over all symbols."""
     ledger = new_ledger(world)
-    slices = np.zeros(len(world.params), portfolio.SLICE)
-    for _ in range(stop):
-        ahead = [
-            world.bars[feed["bar"]]["end_ns"] for feed in ledger.feeds if feed["bar"] < feed["stop"]
-        ]
-        time_ns = int(min(ahead))
-        for i in range(len(slices)):
-            replay._settle(
-                *(time_ns, world.params[i], ledger.book[i], i, ledger.desk[0], ledger.feeds[i]),
-                *(world.bars, world.schedule, world.path, world.sessions),
-                *(ledger.trades, ledger.decisions, ledger.n),
-            )
-        for i in range(len(slices)):
-            replay._read_slice(
-                *(time_ns, ledger.feeds[i], world.bars, world.schedule, world.signals),
-                slices[i],
-            )
-        portfolio.decide(
-            *(time_ns, world.params, world.risk[0], ledger.book, ledger.desk[0], slices),
-            *(worlds.NOTHING_TOLD, ledger.decisions, ledger.n),
-        )
+    for time_ns in np.unique(world.bars["end_ns"])[:stop].tolist():
+        settle_all(world, ledger, time_ns)
+        take_slice(world, ledger, time_ns, worlds.NOTHING_TOLD)
     return ledger
+
+
+def settle_all(world, ledger, time_ns):
+    for i in range(len(world.params)):
+        replay._settle(
+            *(time_ns, world.params[i], ledger.book[i], i, ledger.desk[0], ledger.feeds[i]),
+            *(world.bars, world.schedule, world.path, world.sessions),
+            *(ledger.trades, ledger.decisions, ledger.n),
+        )
+
+
+def take_slice(world, ledger, time_ns, inputs):
+    slices = np.zeros(len(world.params), portfolio.SLICE)
+    for i in range(len(slices)):
+        replay._read_slice(
+            *(time_ns, ledger.feeds[i], world.bars, world.schedule, world.signals),
+            slices[i],
+        )
+    portfolio.decide(
+        *(time_ns, world.params, world.risk[0], ledger.book, ledger.desk[0], slices),
+        *(inputs, ledger.decisions, ledger.n),
+    )
+
+
+def slice_by_slice(world, inputs, until_ns):
+    """Replay every slice of every symbol, with its own compiled parts: nobody sleeps."""
+    ledger = new_ledger(world)
+    ends, told = np.unique(world.bars["end_ns"]).tolist(), list(inputs)
+    while True:
+        time_ns = ends[0] if ends else NEVER
+        alone = bool(told) and told[0]["time_ns"] < time_ns
+        time_ns = int(told[0]["time_ns"]) if alone else time_ns
+        if time_ns > until_ns or time_ns == NEVER:
+            break
+        settle_all(world, ledger, time_ns)
+        now = told[:1] if alone else [each for each in told if sum(each.item()[:2]) <= time_ns]
+        take_slice(world, ledger, time_ns, np.array(now, portfolio.INPUT))
+        told, ends = told[len(now) :], ends if alone else ends[1:]
+    settle_all(world, ledger, until_ns)
+    ledger.n[2] = len(inputs) - len(told)
+    return ledger
+
+
+@settings(max_examples=30)
+@given(seed=SEEDS, data=st.data())
+def test_that_symbols_sleep_while_they_are_flat_changes_no_bit(seed, data):
+    world = draw_world(seed, n_symbols=4, density=0.05)
+    world.risk["daily_loss_usd"] = np.nan
+    rng, ends = np.random.default_rng(seed), np.unique(world.bars["end_ns"])
+    ends = ends[ends < NEVER]
+    world.signals["gate"][rng.random(len(world.bars)) < data.draw(st.sampled_from([0, 0.9, 1]))] = 1
+    inputs = np.zeros(data.draw(st.integers(0, 12)), portfolio.INPUT)
+    inputs["time_ns"] = rng.choice(ends, len(inputs)) + rng.choice([0, 1], len(inputs))
+    inputs["after"], inputs["symbol"] = rng.integers(0, 2, (2, len(inputs))) - [[0], [1]]
+    inputs["kind"] = rng.integers(0, portfolio.FIRST_BLOCK + 2, len(inputs))
+    inputs["until_ns"] = rng.choice([0, ends[0], *ends, NEVER], len(inputs))
+    inputs.sort(order=["time_ns", "after"])
+    cut = data.draw(st.sampled_from([*ends.tolist(), NEVER]))
+    assert worlds.same(
+        decide_all(world, until_ns=cut, inputs=inputs), slice_by_slice(world, inputs, cut)
+    )
+    cuts = sorted(data.draw(st.lists(st.sampled_from(ends.tolist()), max_size=3)))
+    ledger = new_ledger(world)
+    for until_ns in (*cuts, NEVER):
+        decide_all(world, ledger, until_ns=until_ns, inputs=inputs)
+    assert worlds.same(ledger, slice_by_slice(world, inputs, NEVER))
 
 
 @settings(max_examples=15)

@@ -733,7 +733,7 @@ def draw_world(seed, *, n_symbols=3, max_positions=None, density=0.08, n_max=300
         signals.observe_many(
             *(params[0], graph, *memories, built.bars[:closed], built.days),
             *(schedule, np.zeros((len(schedule), 2)), np.zeros((len(built.days), 2))),
-            *(signal, np.zeros((0, 1))),
+            *(signal, np.zeros((1, 1))),
         )
         bars = built.bars.copy()
         if not built.complete:

@@ -23,7 +23,16 @@ from numba.core.registry import cpu_target
 
 from ibs_core.kernels._store import Store
 
-__all__ = ["COMPILED", "FOLDER", "cache_folder", "is_warm", "jit", "watched"]
+__all__ = [
+    "COMPILED",
+    "FOLDER",
+    "cache_folder",
+    "inlined",
+    "is_warm",
+    "jit",
+    "jit_allocating",
+    "watched",
+]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -38,7 +47,6 @@ COMPILED = (
     "positions.py",
     "replay.py",
     "signals.py",
-    "sweep/alone.py",
 )
 """The sources whose functions are compiled, and those whose constants such functions take in."""
 
@@ -85,16 +93,34 @@ FOLDER = _usable_folder()
 # metadata of every installed package.
 entrypoints._already_initialized = True  # noqa: SLF001
 
-_njit: Any = numba.njit  # its types leave out the option `no_cfunc_wrapper`
+_njit: Any = numba.njit  # its types leave out `no_cfunc_wrapper` and `_nrt`
 _kernels: set[str] = set()
 _begun: set[str] = set()
 _watchers: list[Callable[[int, int], None]] = []
 
 
 def jit(function: _F) -> _F:
-    """Compile a kernel: no fast maths, the GIL released, kept on disk where a folder can be had."""
+    """Compile a kernel: no fast maths, the GIL released, kept on disk where a folder can be had.
+
+    It makes no array, so Numba counts no references to those that it is given: a caller holds them, and an atomic
+    increment for every array that a bar's step passes on took most of that step's time.
+    """
+    return _compiled(function, _nrt=False)
+
+
+def jit_allocating(function: _F) -> _F:
+    """Compile a kernel that makes arrays of its own; it returns none to another kernel."""
+    return _compiled(function, _nrt=True)
+
+
+def inlined(function: _F) -> _F:
+    """Compile a kernel into each kernel that calls it: one that returns a view, or is called for every bar."""
+    return _compiled(function, _nrt=True, inline="always")
+
+
+def _compiled(function: _F, **options: object) -> _F:
     # Without the wrapper for callers in C, of which there are none, a first run takes a sixth less time.
-    kernel = _njit(nogil=True, fastmath=False, no_cfunc_wrapper=True)(function)
+    kernel = _njit(nogil=True, fastmath=False, no_cfunc_wrapper=True, **options)(function)
     name = f"{function.__module__}.{function.__qualname__}"
     _kernels.add(name)
     if FOLDER is not None and kernel is not function:  # the same where compiling is off

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ibs_core.kernels._jit import jit
+from ibs_core.kernels._jit import jit, jit_allocating
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,7 +57,7 @@ def score(
         _together(trees, nodes, weights, rows, out)
 
 
-@jit
+@jit_allocating
 def _alone(
     trees: NDArray[np.void],
     nodes: NDArray[np.void],
@@ -81,7 +81,7 @@ def _alone(
     return total
 
 
-@jit
+@jit_allocating
 def _together(
     trees: NDArray[np.void],
     nodes: NDArray[np.void],

@@ -11,7 +11,7 @@ import numpy as np
 
 from ibs_core.bars import Floats, Ints, Record, Records
 from ibs_core.kernels import ema, operations, pivots, psar, rank, ring, rsi, wilder
-from ibs_core.kernels._jit import jit
+from ibs_core.kernels._jit import inlined, jit
 from ibs_core.kernels.nodes import INPUTS, Graph, Level, Memory, Op
 from ibs_core.kernels.ring import canonical
 
@@ -55,7 +55,7 @@ def _cross_seam(nodes: Records, memory: Memory, gap: float, pair_gap: float) -> 
             pivots.shift(memory.pivots[node["slot"]], gap)
 
 
-@jit
+@inlined
 def _evaluate(nodes: Records, memory: Memory) -> None:
     """Give every node its value, in order, and its past."""
     values, rings = memory.values, memory.rings
@@ -64,6 +64,8 @@ def _evaluate(nodes: Records, memory: Memory) -> None:
     for i in range(len(nodes)):
         node = nodes[i]
         op, a = node["op"], values[node["a"]]
+        if op == Op.GIVEN and node["ring"] < 0:
+            continue
         if op >= Op.ABOVE:
             values[i] = operations.flagged(node, values)
         elif op >= Op.DIFFERENCE:
@@ -100,7 +102,7 @@ def _evaluate(nodes: Records, memory: Memory) -> None:
             ring.push(past, n_bars, values[i])
 
 
-@jit
+@inlined
 def _step(nodes: Records, memory: Memory, bar: Record, pair_close: float, pair_gap: float) -> None:
     """Take one closed bar."""
     head, values = memory.head[0], memory.values
@@ -134,7 +136,7 @@ def observe_day(graph: Graph, day_memory: Memory, day: Record, pair: Floats) -> 
     _step(graph.day, day_memory, day, pair[0], pair[1])
 
 
-@jit
+@inlined
 def observe_bar(
     graph: Graph,
     memory: Memory,
@@ -168,13 +170,15 @@ def observe_bar(
     values[_N_DAYS] = day_memory.head[0]["n_bars"]
     rolled = bar["seam_ns"] > 0 and day_memory.head[0]["end_ns"] <= bar["seam_ns"]
     values[_N_DAYS + 1] = bar["gap"] if rolled else 0.0
-    values[_N_INPUTS : _N_INPUTS + len(foreign) - 2] = foreign[2:]
+    for k in range(2, len(foreign)):
+        values[_N_INPUTS - 2 + k] = foreign[k]
     known = day_memory.head[0]["n_bars"] > 0 and day_memory.head[0]["missing"] == 0
     for k in range(len(graph.links)):
         values[graph.links[k, 1]] = day_memory.values[graph.links[k, 0]] if known else np.nan
     _step(graph.bar, memory, bar, foreign[0], foreign[1])
     if memory.head[0]["missing"] == 1:
-        row[:] = np.nan
+        for k in range(len(row)):
+            row[k] = np.nan
         return
     for k in range(len(graph.columns)):
         row[k] = values[graph.columns[k]]

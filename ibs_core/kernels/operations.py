@@ -21,7 +21,7 @@ from ibs_core.kernels import (
     true_range,
     window,
 )
-from ibs_core.kernels._jit import jit
+from ibs_core.kernels._jit import inlined, jit
 from ibs_core.kernels.nodes import Op
 from ibs_core.kernels.ring import canonical
 
@@ -40,7 +40,7 @@ _LEAST_UNIT = 1e-300
 """An ATR below it, after 9,000 bars without a move, measures nothing: a distance would be infinite."""
 
 
-@jit
+@inlined
 def _past(node: Record, rings: Floats, n_bars: int, n: int) -> Floats:
     """Return the last n values of a node, the newest included; the caller knows that they exist."""
     own = rings[node["ring"] : node["ring"] + 2 * node["capacity"]]

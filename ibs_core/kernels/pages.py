@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibs_core.bars import Ints
-from ibs_core.kernels._jit import jit
+from ibs_core.kernels._jit import jit, jit_allocating
 
 __all__ = ["DELTA_BLOCK", "index", "pack", "pack_deltas"]
 
@@ -94,7 +94,7 @@ def _varint(value: int, out: Bytes, at: int) -> int:
     return at + 1
 
 
-@jit
+@jit_allocating
 def pack_deltas(values: Ints, out: Bytes) -> int:
     """Write the blocks of DELTA_BINARY_PACKED, four mini-blocks each; the page's header is not written.
 

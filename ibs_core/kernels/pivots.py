@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ibs_core.bars import Record
+from ibs_core.bars import Floats, Record
 from ibs_core.kernels._jit import jit
 from ibs_core.kernels.ring import canonical
 
@@ -74,27 +74,34 @@ def step(state: Record, high: float, low: float) -> None:
     Warm-up: 11 bars before the first pivot can be known; a pivot is known RIGHT bars after it happened.
     Edges: of equal highs the first is the pivot; flat series have none.
     """
-    state["highs"][state["count"] % _SPAN] = high
-    state["lows"][state["count"] % _SPAN] = low
+    newest = state["count"] % _SPAN
+    state["highs"][newest] = high
+    state["lows"][newest] = low
     state["count"] += 1
     if state["count"] < _SPAN:
         return
-    oldest = state["count"]  # the slot that the next bar will overwrite
-    middle_high = state["highs"][(oldest + LEFT) % _SPAN]
-    middle_low = state["lows"][(oldest + LEFT) % _SPAN]
-    is_high = True
-    is_low = True
-    for i in range(LEFT):
-        is_high = is_high and middle_high > state["highs"][(oldest + i) % _SPAN]
-        is_low = is_low and middle_low < state["lows"][(oldest + i) % _SPAN]
-    for i in range(LEFT + 1, _SPAN):
-        is_high = is_high and middle_high >= state["highs"][(oldest + i) % _SPAN]
-        is_low = is_low and middle_low <= state["lows"][(oldest + i) % _SPAN]
-    if is_high:
+    middle = newest - RIGHT if newest >= RIGHT else newest + 1 + LEFT
+    if _stands_out(state["highs"], middle, 1.0):
         state["previous_high"] = state["last_high"]
-        state["last_high"] = middle_high
+        state["last_high"] = state["highs"][middle]
         state["n_highs"] += 1
-    if is_low:
+    if _stands_out(state["lows"], middle, -1.0):
         state["previous_low"] = state["last_low"]
-        state["last_low"] = middle_low
+        state["last_low"] = state["lows"][middle]
         state["n_lows"] += 1
+
+
+@jit
+def _stands_out(levels: Floats, middle: int, side: float) -> bool:
+    """Tell whether one level of a full ring is a pivot: above (+1) or below (-1) those around it."""
+    at, level = middle, side * levels[middle]
+    for _ in range(LEFT):
+        at = at - 1 if at > 0 else _SPAN - 1
+        if not level > side * levels[at]:
+            return False
+    at = middle
+    for _ in range(RIGHT):
+        at = at + 1 if at < _SPAN - 1 else 0
+        if not level >= side * levels[at]:
+            return False
+    return True

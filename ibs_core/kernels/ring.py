@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ibs_core.bars import Floats
-from ibs_core.kernels._jit import jit
+from ibs_core.kernels._jit import inlined, jit
 
 __all__ = ["canonical", "last", "push", "shift"]
 
@@ -30,7 +30,7 @@ def push(ring: Floats, count: int, value: float) -> None:
     ring[count % capacity + capacity] = value
 
 
-@jit
+@inlined
 def last(ring: Floats, count: int, n: int) -> Floats:
     """Return the newest values.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ibs_core.bars import MINUTE_NS, Ints, Record, Records
-from ibs_core.kernels._jit import jit
+from ibs_core.bars import DAY_NS, MINUTE_NS, Ints, Record, Records
+from ibs_core.kernels._jit import inlined, jit
 
 __all__ = ["TERMS", "calendar", "lay"]
 
@@ -46,20 +46,31 @@ def calendar(
         In force from the transition on; local = UTC + offset.
     calendars : (n_bars,) CALENDAR, written
     """
-    at = int(np.searchsorted(transition, bars[0]["start_ns"], side="right")) if len(bars) else 0
+    at = 1
     for i in range(len(bars)):
-        start_ns = bars[i]["start_ns"]
-        at = _reached(transition, start_ns, at)
-        date = dates[bars[i]["session"]]
-        calendars[i]["local_minute"] = (start_ns + offset[at - 1]) // MINUTE_NS % 1440
-        calendars[i]["weekday"] = date["weekday"]
-        calendars[i]["month"] = date["month"]
-        calendars[i]["day"] = date["day"]
+        at = _date(bars[i], dates[bars[i]["session"]], transition, offset, at, calendars[i])
+
+
+@inlined
+def _date(
+    bar: Record, date: Record, transition: Ints, offset: Ints, guess: int, out: Record
+) -> int:
+    """Write the local date and time of a bar's start; return how many transitions it has reached."""
+    at = _reached(transition, bar["start_ns"], guess)
+    # A day's remainder first: the compiler then divides by a constant that it can multiply by.
+    out["local_minute"] = (bar["start_ns"] + offset[at - 1]) % DAY_NS // MINUTE_NS
+    out["weekday"] = date["weekday"]
+    out["month"] = date["month"]
+    out["day"] = date["day"]
+    return at
 
 
 @jit
 def lay(
     bars: Records,
+    dates: Records,
+    transition: Ints,
+    offset: Ints,
     open_ns: Ints,
     close_ns: Ints,
     break_start_ns: Ints,
@@ -74,12 +85,14 @@ def lay(
     leaves: Ints,
     out: Records,
 ) -> None:
-    """Lay the calendar over signal bars; ``calendar`` and ``feeds_cold`` are left alone.
+    """Lay the calendar over signal bars; ``feeds_cold`` is left alone.
 
     Parameters
     ----------
     bars : (n_bars,) BAR
         In order of their end, at or after the first open of `sessions`.
+    dates, transition, offset
+        As ``calendar`` takes them.
     open_ns, close_ns, break_start_ns, break_end_ns, trade_date, clock_ns : (n_sessions,) int64
         As in ``sessions.Sessions``.
     terms : TERMS
@@ -98,7 +111,7 @@ def lay(
         return
     ended = int(np.searchsorted(instants, bars[0]["end_ns"], side="right"))
     seam = int(np.searchsorted(seams, bars[0]["end_ns"], side="left"))
-    opened = ended
+    opened, at = ended, 1
     here = fills = int(bars[0]["session"]) + 1
     for i in range(len(bars)):
         end_ns, session = bars[i]["end_ns"], bars[i]["session"]
@@ -106,6 +119,7 @@ def lay(
         ended = _reached(instants, end_ns, ended)
         seam = _reached(seams, end_ns - 1, seam)
         bar = out[i]
+        at = _date(bars[i], dates[session], transition, offset, at, bar["calendar"])
         bar["traded"] = terms["first_date"] <= trade_date[session] <= terms["last_date"]
         bar["in_flat_by"] = flats[session] <= end_ns <= close_ns[session]
         bar["in_early_close"] = end_ns >= early[session]

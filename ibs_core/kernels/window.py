@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ibs_core.bars import Floats
-from ibs_core.kernels._jit import jit
+from ibs_core.kernels._jit import jit, jit_allocating
 
 __all__ = ["deviation", "highest", "lowest", "mean", "median", "share_below"]
 
@@ -115,7 +115,7 @@ def share_below(window: Floats) -> float:
     return 100.0 * below / present
 
 
-@jit
+@jit_allocating
 def median(window: Floats) -> float:
     """Return the middle value, or the mean of the two in the middle.
 

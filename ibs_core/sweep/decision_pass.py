@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 
-from ibs_core import backtest, portfolio, positions, signals
-from ibs_core.bars import NEVER, joined
+from ibs_core import backtest, portfolio, signals
 from ibs_core.ledger import money_of, open_positions
+from ibs_core.positions import by_exit
 from ibs_core.report.curve import curve_statistics, session_pnl
 from ibs_core.report.equity import FOREVER, Lots, symbol_values, total_values
 from ibs_core.report.significance import moments
 from ibs_core.report.undefined import Undefined, json_number, ratio
-from ibs_core.sweep.alone import decide_alone, gate_many
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ibs_core.bars import Floats, Ints, Record, Records
+    from ibs_core.bars import Floats, Ints, Records
     from ibs_core.ledger import Line
     from ibs_core.report.equity import OpenPosition
     from ibs_core.sweep.stage import Job, Stage
@@ -36,8 +35,6 @@ _OF_CURVE: Final = (
 )
 STATISTICS: Final = (*_OF_TRADES, *_OF_CURVE)
 """Statistics of a row beside the counts, by their keys in the definitions; of the whole portfolio."""
-
-_ALONE: Final = ("max_positions", "max_total_quantity", "max_orders_per_minute")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,10 +81,11 @@ def try_jobs(stage: Stage, jobs: Iterable[Job]) -> Iterator[Tried]:
     """
     seen = np.zeros(len(stage.laid.bars), signals.SIGNAL)
     for job in jobs:
-        yield _measured(stage, job, *replayed(stage, job, seen))
+        trades, _, book = replayed(stage, job, seen)
+        yield _measured(stage, job, trades, book)
 
 
-def replayed(stage: Stage, job: Job, seen: Records) -> tuple[Records, Records]:
+def replayed(stage: Stage, job: Job, seen: Records) -> tuple[Records, Records, Records]:
     """Replay one candidate.
 
     Parameters
@@ -100,54 +98,20 @@ def replayed(stage: Stage, job: Job, seen: Records) -> tuple[Records, Records]:
     Returns
     -------
     (n_trades,) TRADE
-        As a back-test with the candidate's settings makes them, symbol after symbol where none knows of another.
+    (n_decisions,) DECISION
     (n_symbols,) POSITION
+        All as a back-test with the candidate's settings makes them.
     """
     laid = stage.laid
-    counts = []
     for i, (start, rows) in enumerate(zip(laid.starts, stage.rows, strict=True)):
         own = slice(int(start["bar"]), int(start["stop"]))
-        counts.append(
-            gate_many(job.params[i], stage.n_days[i], stage.schedule[own], rows, seen[own])
-        )
+        signals.gate_many(job.params[i], stage.n_days[i], stage.schedule[own], rows, seen[own])
         seen["gate"][own][len(rows) :] = signals.NOT_TRADED
-    if _knows_others(job.risk[0]):
-        none = np.zeros(0, portfolio.INPUT)
-        trades, _, book = backtest.decide(laid, job.params, job.risk, stage.schedule, seen, none)
-        return trades, book
-    made = [_alone(stage, job, i, n, seen) for i, n in enumerate(counts)]
-    return joined([trades for trades, _ in made]), joined([book for _, book in made])
+    none = np.zeros(0, portfolio.INPUT)
+    return backtest.decide(laid, job.params, job.risk, stage.schedule, seen, none)
 
 
-def _knows_others(risk: Record) -> bool:
-    """Tell whether a limit lets one symbol's trades depend on another's."""
-    return any(risk[name] != NEVER for name in _ALONE) or not np.isnan(risk["daily_loss_usd"])
-
-
-def _alone(stage: Stage, job: Job, i: int, most: int, seen: Records) -> tuple[Records, Records]:
-    laid, book = stage.laid, positions.new_positions(1)
-    trades, n = np.zeros(most + 1, positions.TRADE), np.zeros(2, np.int64)
-    decide_alone(
-        job.params[i : i + 1],
-        job.risk[0],
-        book,
-        portfolio.new_desk()[0],
-        laid.starts[i : i + 1].copy(),
-        laid.bars,
-        stage.schedule,
-        seen,
-        laid.path,
-        laid.sessions,
-        trades,
-        n,
-    )
-    trades["symbol"] = i
-    return trades[: n[0]], book
-
-
-def _measured(stage: Stage, job: Job, records: Records, book: Records) -> Tried:
-    # By exit, as the trade table is: sums are then those of a back-test, bit for bit.
-    trades = _by_exit(records)
+def _measured(stage: Stage, job: Job, trades: Records, book: Records) -> Tried:
     net = money_of(trades, job.lines).net_usd
     curve = _curve(stage, job, trades, net, book)
     of_curve = curve_statistics(
@@ -167,7 +131,7 @@ def _measured(stage: Stage, job: Job, records: Records, book: Records) -> Tried:
         statistics={
             name: None if isinstance(value, Undefined) else value for name, value in numbers.items()
         },
-        digest=hashlib.sha256(trades.tobytes()).hexdigest(),
+        digest=digest_of(trades),
         sharpe_per_session=found.sharpe if found else None,
         dates=stage.days,
         returns=returns,
@@ -230,14 +194,7 @@ def digest_of(trades: Records) -> str:
     str
         SHA-256 in hexadecimal, of the records by exit, symbol and entry.
     """
-    return hashlib.sha256(_by_exit(trades).tobytes()).hexdigest()
-
-
-def _by_exit(trades: Records) -> Records:
-    order = np.lexsort((trades["entry_ns"], trades["symbol"], trades["exit_ns"]))
-    # As opaque bytes: NumPy copies records field by field.
-    opaque = np.dtype((np.void, trades.dtype.itemsize))
-    return np.ascontiguousarray(trades).view(opaque)[order].view(trades.dtype)
+    return hashlib.sha256(by_exit(trades).tobytes()).hexdigest()
 
 
 def _of_trades(net: Floats) -> dict[str, Any]:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from ibs_core import portfolio, signals
-from ibs_core.backtest import decide
+from ibs_core import signals
 from ibs_core.bars import NEVER
 from ibs_core.ledger import (
     blocked_counts,
@@ -95,13 +94,9 @@ def _traded(fitted: Fitted, candidate: Candidate, stages: Stages, busy: _Busy) -
     job, window = stages.job(candidate), fitted.window
     stage = _narrowed(stages.get(candidate), job.lines, window, busy)
     seen = np.zeros(len(stage.laid.bars), signals.SIGNAL)
-    replayed(
-        stage, job, seen
-    )  # writes the gates; only the driver of back-tests tells its decisions
-    none = np.zeros(0, portfolio.INPUT)
-    records, decided, book = decide(stage.laid, job.params, job.risk, stage.schedule, seen, none)
+    records, decided, book = replayed(stage, job, seen)
     held = open_positions(book, job.lines)
-    for trade in records[np.argsort(records["exit_ns"], kind="stable")]:
+    for trade in records:
         cooldown = int(job.params[trade["symbol"]]["cooldown_bars"])
         busy[job.lines[trade["symbol"]].root] = int(trade["exit_ns"]), cooldown
     busy.update((position.symbol, (NEVER, 0)) for position in held)
