@@ -33,14 +33,14 @@ def _made(name, **options):
 @pytest.fixture(scope="session")
 def symbol_year():
     """One symbol, one year: about 350,000 minutes."""
-    return _made("quick-year", roots=["ES"], start=date(2024, 1, 2), end=date(2024, 12, 31))
+    return _made("packed-year", roots=["ES"], start=date(2024, 1, 2), end=date(2024, 12, 31))
 
 
 @pytest.fixture(scope="session")
 def ten_years():
     """Twelve symbols, ten years: about 41 million minutes in one file."""
     span = {"start": date(2015, 1, 2), "end": date(2024, 12, 31)}
-    return _made("quick-decade", roots=TWELVE, single_file=True, **span)
+    return _made("packed-decade", roots=TWELVE, single_file=True, **span)
 
 
 @pytest.fixture(scope="session")

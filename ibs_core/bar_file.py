@@ -15,6 +15,8 @@ import numpy as np
 import polars as pl
 
 from ibs_core.kernels import pages
+from ibs_core.kernels.unpack import DISTINCT, WIDEST
+from ibs_core.market_data.packed import BARS, MARK, WRITER, PackedGroup, told
 from ibs_core.parquet_file import ROW_GROUP
 from ibs_core.thrift import Int32, Value, struct, varint
 
@@ -27,26 +29,13 @@ if TYPE_CHECKING:
 
 __all__ = ["BARS", "write_bars"]
 
-BARS = pl.Schema(
-    {
-        "ts_event": pl.Datetime("ns", "UTC"),
-        "symbol": pl.String(),
-        "open": pl.Float64(),
-        "high": pl.Float64(),
-        "low": pl.Float64(),
-        "close": pl.Float64(),
-        "volume": pl.Int64(),
-    }
-)
-"""The project's own form of bars."""
-
 _MAGIC = b"PAR1"
 _INT64, _DOUBLE, _BYTE_ARRAY = Int32(2), Int32(5), Int32(6)
 _PLAIN, _RLE, _DELTA, _DICTIONARY = Int32(0), Int32(3), Int32(5), Int32(8)
 _DATA_PAGE, _DICTIONARY_PAGE = Int32(0), Int32(2)
 _OPTIONAL, _UTF8, _UNCOMPRESSED = Int32(1), Int32(0), Int32(0)
 _NS_UTC: Value = {8: {1: True, 2: {3: {}}}}
-_DISTINCT = 1 << 15  # a dictionary of more would not fit into the processor's nearest cache
+_SHORT = 4096  # rows; more symbols than one in so many alternate, and are left as they are
 
 
 def write_bars(frames: Iterable[pl.DataFrame], path: Path, marks: dict[str, str]) -> Path:
@@ -72,14 +61,28 @@ def write_bars(frames: Iterable[pl.DataFrame], path: Path, marks: dict[str, str]
             groups = [
                 _row_group(stream, rows)
                 for frame in frames
-                for rows in frame.match_to_schema(BARS).iter_slices(ROW_GROUP)
+                for part in _one_symbol_each(frame.match_to_schema(BARS))
+                for rows in part.iter_slices(ROW_GROUP)
             ]
-            footer = struct(_footer(groups, marks))
+            pages = [pages for _, pages in groups]
+            packed = [group for group in pages if group is not None]
+            if packed and len(packed) == len(pages):
+                marks = marks | {MARK: told(packed)}
+            footer = struct(_footer([group for group, _ in groups], marks))
             stream.write(footer + len(footer).to_bytes(4, "little") + _MAGIC)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def _one_symbol_each(frame: pl.DataFrame) -> Iterable[pl.DataFrame]:
+    """Cut where another symbol begins: row groups of one symbol are read without looking at symbols."""
+    lengths = frame["symbol"].rle().struct.field("len").to_list()
+    if len(lengths) > 1 + frame.height // _SHORT:
+        return [frame]
+    starts = np.cumsum([0, *lengths]).tolist()
+    return [frame.slice(start, length) for start, length in zip(starts, lengths, strict=False)]
 
 
 def _footer(groups: list[dict[int, Any]], marks: dict[str, str]) -> dict[int, Value]:
@@ -98,13 +101,27 @@ def _footer(groups: list[dict[int, Any]], marks: dict[str, str]) -> dict[int, Va
     footer[4] = groups
     if marks:
         footer[5] = [{1: key.encode(), 2: value.encode()} for key, value in marks.items()]
-    return footer | {6: b"ibs", 7: [{1: {}} for _ in BARS]}
+    return footer | {6: WRITER, 7: [{1: {}} for _ in BARS]}
 
 
-def _row_group(stream: BinaryIO, rows: pl.DataFrame) -> dict[int, Any]:
+def _row_group(stream: BinaryIO, rows: pl.DataFrame) -> tuple[dict[int, Any], PackedGroup | None]:
+    """Write a row group; return what the footer says of it, and where its pages are."""
     chunks = [_chunk(stream, rows[name]) for name in BARS]
     n_bytes = sum(chunk[3][7] for chunk in chunks)
-    return {1: chunks, 2: n_bytes, 3: rows.height}
+    starts = (*(chunk[2] for chunk in chunks), stream.tell())
+    return {1: chunks, 2: n_bytes, 3: rows.height}, _packed(rows, starts)
+
+
+def _packed(rows: pl.DataFrame, starts: tuple[int, ...]) -> PackedGroup | None:
+    """Tell where the pages are, if `kernels.unpack` can read them."""
+    *others, volume = (rows[name].null_count() for name in BARS)
+    if not rows.height or any(others) or rows["symbol"].n_unique() > 1:
+        return None
+    times = rows["ts_event"].to_physical().to_numpy()
+    if np.ptp(np.diff(times, append=times[-1])) >= 1 << WIDEST:
+        return None
+    first_ns, last_ns = int(times[0]), int(times[-1])
+    return PackedGroup(rows["symbol"][0], rows.height, first_ns, last_ns, volume == 0, starts)
 
 
 def _chunk(stream: BinaryIO, column: pl.Series) -> dict[int, Any]:
@@ -181,8 +198,8 @@ def _words(column: pl.Series) -> tuple[tuple[int, bytes] | None, tuple[Int32, by
 
 def _numbers(bits: Ints) -> tuple[tuple[int, bytes] | None, tuple[Int32, bytes]]:
     """Encode numbers as entries of a dictionary, or as they are where too many differ."""
-    distinct, codes = np.zeros(_DISTINCT, np.int64), np.zeros(-len(bits) // 8 * -8, np.int64)
-    n_distinct = pages.index(bits, np.full(4 * _DISTINCT, -1), codes, distinct)
+    distinct, codes = np.zeros(DISTINCT, np.int64), np.zeros(-len(bits) // 8 * -8, np.int64)
+    n_distinct = pages.index(bits, np.full(4 * DISTINCT, -1), codes, distinct)
     if n_distinct < 0:
         return None, (_PLAIN, bits.tobytes())
     width = max((n_distinct - 1).bit_length(), 1)
@@ -196,7 +213,10 @@ def _deltas(bits: Ints) -> tuple[Int32, bytes]:
     """Encode times as differences."""
     first = int(bits[0]) if len(bits) else 0
     head = (
-        varint(pages.DELTA_BLOCK) + varint(4) + varint(len(bits)) + varint(first << 1 ^ first >> 63)
+        varint(pages.DELTA_BLOCK)
+        + varint(pages.MINIS)
+        + varint(len(bits))
+        + varint(first << 1 ^ first >> 63)
     )
     room = np.zeros(
         9 * (len(bits) + pages.DELTA_BLOCK) + 16 * (len(bits) // pages.DELTA_BLOCK + 1), np.uint8

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
+import threading
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +13,8 @@ from numpy.typing import NDArray
 
 from ibs_core.bars import BAR, MINUTE_NS, NEVER, PATH
 from ibs_core.errors import DataError
-from ibs_core.kernels import aggregate
+from ibs_core.kernels import aggregate, aggregate_pages
+from ibs_core.market_data import PackedRun
 
 if TYPE_CHECKING:
     from ibs_core.market_data import MinuteRun
@@ -19,8 +23,10 @@ __all__ = ["Scratch", "Series", "SeriesBuilder", "copied", "make_plan"]
 
 Records = NDArray[np.void]
 _NO_VOLUME = np.zeros(0)
-CHUNK = 16_384
-"""Minutes taken in one compiled call, so that the room for their bars stays in the cache."""
+_LONG = 1 << 16  # records: a decade of hours
+_LARGE = 4 << 20  # bytes; below them pages of the usual size do
+CHUNK = 1 << 17
+"""Minutes taken in one compiled call: more than a row group holds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,19 +91,28 @@ class SeriesBuilder:
         self._bars, self._days, self._path = (_Growing(each) for each in (BAR, BAR, PATH))
         self._instruments: list[str] = []
 
-    def add(self, run: MinuteRun) -> bool:
+    def add(self, run: MinuteRun | PackedRun) -> bool:
         """Take one run.
 
         Parameters
         ----------
-        run : MinuteRun
+        run : MinuteRun or PackedRun
 
         Returns
         -------
         bool
             False when a minute breaks a law of minute bars; the builder is then of no further use.
+
+        Raises
+        ------
+        DataError
+            Dates outside the session calendar.
+        EnvironmentFault
+            A packed run cannot be read.
         """
-        self._refuse_unknown_dates(run)
+        if isinstance(run, PackedRun):
+            return self._add_packed(run)
+        self._refuse_unknown_dates(run.instrument, int(run.ts_ns[0]), int(run.ts_ns[-1]))
         state = self._state[0]
         bars, days, path, n = self._scratch.room()
         if not self._instruments or run.contract_id != state["contract"]:
@@ -136,13 +151,41 @@ class SeriesBuilder:
                 return False
         return True
 
-    def _refuse_unknown_dates(self, run: MinuteRun) -> None:
+    def _add_packed(self, run: PackedRun) -> bool:
+        group, state = run.group, self._state[0]
+        self._refuse_unknown_dates(run.instrument, group.first_ns, group.last_ns)
+        is_new = not self._instruments or run.contract_id != state["contract"]
+        if is_new:
+            self._instruments.append(run.instrument)
+        self._scratch.bytes, chunks = run.read(self._scratch.bytes)
+        bars, days, path, n = self._scratch.room(group.n_rows)
+        irregular = aggregate_pages.step(
+            state,
+            self._plan[0],
+            self._sessions,
+            self._scratch.bytes,
+            chunks,
+            np.array([group.n_rows, group.first_ns, group.last_ns]),
+            run.contract_id if is_new else -1,
+            int(run.volume),
+            self._scratch.unpacked,
+            bars,
+            days,
+            path,
+            n,
+        )
+        if irregular == aggregate_pages.UNREADABLE:
+            raise run.fault("pages of another layout")
+        self._take(bars, days, path, n)
+        return irregular == -1
+
+    def _refuse_unknown_dates(self, instrument: str, first_ns: int, last_ns: int) -> None:
         opens = self._calendar
-        if run.ts_ns[0] < opens[0] or run.ts_ns[-1] >= opens[1]:
-            first, last = (np.datetime64(int(ns), "ns") for ns in (run.ts_ns[0], run.ts_ns[-1]))
+        if first_ns < opens[0] or last_ns >= opens[1]:
+            first, last = (np.datetime64(ns, "ns") for ns in (first_ns, last_ns))
             calendar = " to ".join(str(np.datetime64(ns, "ns"))[:10] for ns in opens)
             raise DataError(
-                f"minutes of {run.instrument}",
+                f"minutes of {instrument}",
                 expected=f"dates inside the session calendar, {calendar}",
                 found=f"{first}Z to {last}Z",
                 remedy="check the unit of the timestamps, or leave those bars out",
@@ -221,9 +264,11 @@ class SeriesBuilder:
         )
 
     def _take(self, bars: Records, days: Records, path: Records, n: NDArray[np.int64]) -> None:
-        self._bars.add(bars[: n[0]])
-        self._days.add(days[: n[1]])
-        self._path.add(path[: n[2]])
+        for growing, records, count in zip(
+            (self._bars, self._days, self._path), (bars, days, path), n.tolist(), strict=True
+        ):
+            if count:
+                growing.add(records[:count])
 
 
 class _Growing:
@@ -236,11 +281,12 @@ class _Growing:
 
     def add(self, records: Records) -> None:
         """Copy records behind those before."""
-        if not len(records):
-            return
         stop = self._n + len(records)
         if stop > len(self._room):
-            room = np.zeros(max(stop, 2 * len(self._room)), self._room.dtype)
+            # Whoever adds again has a long history; whoever drains in between never comes here again.
+            room = _untouched(
+                max(stop, 2 * len(self._room), _LONG if self._n else 0), self._room.dtype
+            )
             room[: self._n] = self._room[: self._n]
             self._room = room
         self._room[self._n : stop] = records.view(self._room.dtype)
@@ -252,19 +298,40 @@ class _Growing:
         return records.view(self._dtype)
 
 
-class Scratch:
-    """Room for what one chunk of minutes can produce, used again and again: fresh memory is slow."""
+class Scratch(threading.local):
+    """Room for what some minutes can produce, used again and again: fresh memory is slow. Each thread has its own."""
 
     def __init__(self) -> None:
-        self._bars = np.zeros(CHUNK + 2, BAR)
-        self._days = np.zeros(CHUNK + 2, BAR)
-        self._path = np.zeros(2 * CHUNK + 2, PATH)
+        self.bytes = np.zeros(0, np.uint8)
         self._n = np.zeros(3, np.int64)
+        self._n_minutes = 0
+        self.room()
 
-    def room(self) -> tuple[Records, Records, Records, NDArray[np.int64]]:
+    def room(self, n_minutes: int = CHUNK) -> tuple[Records, Records, Records, NDArray[np.int64]]:
         """Return bars, days, path minutes and their zeroed counts."""
+        if n_minutes > self._n_minutes:
+            self._n_minutes = n_minutes
+            self._bars, self._days = (_untouched(n_minutes + 4, BAR) for _ in range(2))
+            self._path = _untouched(2 * n_minutes + 4, PATH)
         self._n[:] = 0
         return self._bars, self._days, self._path, self._n
+
+    @cached_property
+    def unpacked(self) -> aggregate_pages.Room:
+        """Room for minutes out of their pages."""
+        return aggregate_pages.new_room()
+
+
+def _untouched(n: int, dtype: np.dtype[np.void]) -> Records:
+    """Return zeroed records that take no memory until they are written, and then few page faults.
+
+    ``numpy.zeros`` writes the zeros where it is given memory that was used before.
+    """
+    n_bytes = max(n * dtype.itemsize, 1)
+    room = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if n_bytes >= _LARGE and hasattr(mmap, "MADV_HUGEPAGE"):
+        room.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(room, dtype, n)
 
 
 def copied(records: Records) -> Records:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias, Union
 
-__all__ = ["Int32", "Value", "first_number", "struct", "varint"]
+__all__ = ["Int32", "Value", "first_number", "number", "struct", "varint"]
 
 
 class Int32(int):
@@ -70,17 +70,30 @@ def first_number(data: bytes, field: int) -> int:
     -------
     int
     """
-    at, number = 0, 0
+    at, found = 0, 0
     while True:
-        kind, number = data[at] & 15, number + (data[at] >> 4)
-        if number == field:
-            zigzag = _read(data, at + 1)[0]
+        kind, found = data[at] & 15, found + (data[at] >> 4)
+        if found == field:
+            zigzag = number(data, at + 1)[0]
             return zigzag >> 1 ^ -(zigzag & 1)
         at = _skip(data, at + 1, kind)
 
 
-def _read(data: bytes, at: int) -> tuple[int, int]:
-    """Read a number that `varint` wrote; return it and where it ended."""
+def number(data: bytes, at: int) -> tuple[int, int]:
+    """Read a number that `varint` wrote.
+
+    Parameters
+    ----------
+    data : bytes
+    at : int
+        Where it begins.
+
+    Returns
+    -------
+    int
+    int
+        Where it ended.
+    """
     value = shift = 0
     while data[at] > 127:
         value |= (data[at] & 127) << shift
@@ -92,13 +105,13 @@ def _skip(data: bytes, at: int, kind: int) -> int:
     if kind in (_TRUE, _FALSE):
         return at
     if kind == _BINARY:
-        length, at = _read(data, at)
+        length, at = number(data, at)
         return at + length
     if kind == _LIST:
         length, kind = data[at] >> 4, data[at] & 15
         at += 1
         if length == _SHORT_LIST:
-            length, at = _read(data, at)
+            length, at = number(data, at)
         for _ in range(length):
             at = _skip(data, at, kind)
         return at
@@ -106,7 +119,7 @@ def _skip(data: bytes, at: int, kind: int) -> int:
         while data[at]:
             at = _skip(data, at + 1, data[at] & 15)
         return at + 1
-    return _read(data, at)[1]
+    return number(data, at)[1]
 
 
 def _kind(value: Value) -> int:

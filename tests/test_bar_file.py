@@ -72,7 +72,7 @@ def test_a_page_may_end_inside_any_block(n, tmp_path):
 
 
 def test_too_many_different_values_are_written_as_they_are(tmp_path, monkeypatch):
-    monkeypatch.setattr(bar_file, "_DISTINCT", 64)
+    monkeypatch.setattr(bar_file, "DISTINCT", 64)
     prices = np.random.default_rng(1).normal(size=500).tolist()
     frame = bars_of([1] * 500, ["ES"] * 500, prices, [k % 64 for k in range(500)])
     path = write_bars([frame], tmp_path / "a.parquet", {})

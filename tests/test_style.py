@@ -28,6 +28,7 @@ NO_INDICATORS = {
     "_jit",
     "_store",
     "aggregate",
+    "aggregate_pages",
     "forest",
     "graph",
     "inside",
@@ -36,6 +37,7 @@ NO_INDICATORS = {
     "pages",
     "ring",
     "timetable",
+    "unpack",
 }
 NOTES = ("Formula:", "Source:", "Warm-up:", "Edges:")
 SECTION = re.compile(r"^(\w[\w ]*)\n-{3,}\s*$", re.MULTILINE)

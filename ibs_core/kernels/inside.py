@@ -11,6 +11,18 @@ __all__ = ["stay_inside"]
 
 
 @jit
+def _is_regular(floor: float, open_: float, high: float, low: float, close: float) -> bool:
+    return (
+        (low <= open_)
+        & (open_ <= high)
+        & (low <= close)
+        & (close <= high)
+        & (high < np.inf)
+        & (low > floor)
+    )
+
+
+@jit
 def stay_inside(
     state: Record,
     floor: float,
@@ -51,23 +63,36 @@ def stay_inside(
         stop_ns = min(stop_ns, state["break_start_ns"])
     top, bottom = bar["high"], bar["low"]
     # Unsigned, because a signed index is tested for counting from the end; `&` leaves one branch, not eight.
-    i, n = np.uint64(first), np.uint64(len(ts))
+    i, n, four = np.uint64(first), np.uint64(len(ts)), np.uint64(4)
     while i < n:
-        t, h, w = ts[i], high[i], low[i]
+        if i + four <= n and ts[i + np.uint64(3)] < stop_ns:
+            # Four at a time: of equal extremes the first counts, however they are grouped.
+            one, two, three = i + np.uint64(1), i + np.uint64(2), i + np.uint64(3)
+            regular = (
+                (ts[i] - last_ns == base_ns)
+                & (ts[one] - ts[i] == base_ns)
+                & (ts[two] - ts[one] == base_ns)
+                & (ts[three] - ts[two] == base_ns)
+                & _is_regular(floor, open_[i], high[i], low[i], close[i])
+                & _is_regular(floor, open_[one], high[one], low[one], close[one])
+                & _is_regular(floor, open_[two], high[two], low[two], close[two])
+                & _is_regular(floor, open_[three], high[three], low[three], close[three])
+            )
+            if regular:
+                highest = max(high[i], high[one], high[two], high[three])
+                lowest = min(low[i], low[one], low[two], low[three])
+                top, bottom = max(top, highest), min(bottom, lowest)
+                last_ns = ts[three]
+                i += four
+                continue
+        t = ts[i]
         regular = (
-            (last_ns < t)
-            & (t < stop_ns)
-            & (w <= open_[i])
-            & (open_[i] <= h)
-            & (w <= close[i])
-            & (close[i] <= h)
-            & (h < np.inf)
-            & (w > floor)
+            (last_ns < t) & (t < stop_ns) & _is_regular(floor, open_[i], high[i], low[i], close[i])
         )
         if not regular or (t - last_ns != base_ns and (t - last_ns) % base_ns != 0):
             break
-        top = max(top, h)
-        bottom = min(bottom, w)
+        top = max(top, high[i])
+        bottom = min(bottom, low[i])
         last_ns = t
         i += np.uint64(1)
     stop = int(np.int64(i))  # signed: mixed with the unsigned it would be a float

@@ -8,12 +8,14 @@ from numpy.typing import NDArray
 from ibs_core.bars import Ints
 from ibs_core.kernels._jit import jit, jit_allocating
 
-__all__ = ["DELTA_BLOCK", "index", "pack", "pack_deltas"]
+__all__ = ["DELTA_BLOCK", "MINIS", "index", "pack", "pack_deltas"]
 
 Bytes = NDArray[np.uint8]
 DELTA_BLOCK = 128
 """Values of one block of differences; Parquet asks for a multiple of 128."""
-_MINI = 32
+MINIS = 4
+"""Parts of a block, each packed with a width of its own."""
+_MINI = DELTA_BLOCK // MINIS
 _MIX = 0x9E3779B97F4A7C15 - (1 << 64)
 
 
@@ -118,8 +120,8 @@ def pack_deltas(values: Ints, out: Bytes) -> int:
             least = min(least, values[i] - values[i - 1])
         at = _varint(least, out, at)
         widths = at
-        at += DELTA_BLOCK // _MINI
-        for mini in range(DELTA_BLOCK // _MINI):
+        at += MINIS
+        for mini in range(MINIS):
             begin, greatest = first + mini * _MINI, 0
             excess[:] = 0
             for i in range(begin, min(begin + _MINI, stop)):

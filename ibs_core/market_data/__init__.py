@@ -7,6 +7,7 @@ what is read again and again.
 
 from ibs_core.market_data.files import BarFile
 from ibs_core.market_data.memory import HeldBars, hold
+from ibs_core.market_data.packed import PackedRun
 from ibs_core.market_data.repair import Repair, Repairs
 from ibs_core.market_data.report import DataReport, RootReport, check
 from ibs_core.market_data.rolls import Roll, rolls, rolls_of
@@ -20,6 +21,7 @@ __all__ = [
     "HeldBars",
     "MinuteRun",
     "MinuteSource",
+    "PackedRun",
     "Repair",
     "Repairs",
     "Roll",

@@ -20,9 +20,21 @@ from ibs_core.errors import EnvironmentFault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from collections.abc import Set as AbstractSet
     from typing import BinaryIO
 
-__all__ = ["SUFFIXES", "BarFile", "content_digest", "find_paths", "footer", "in_roots", "reading"]
+    from ibs_core.market_data.packed import PackedGroup
+
+__all__ = [
+    "SUFFIXES",
+    "BarFile",
+    "content_digest",
+    "find_paths",
+    "footer",
+    "in_roots",
+    "reading",
+    "starts_with_root",
+]
 
 SUFFIXES = (".parquet", ".dbn", ".dbn.zst")
 _WHOLE_BYTES = 4 << 20  # files up to this size are identified by their whole content
@@ -55,6 +67,17 @@ class BarFile(ABC):
     @abstractmethod
     def symbols(self) -> list[str]:
         """Return the distinct symbols; reads that column of the file."""
+
+    def groups(self, *, volume: bool) -> Sequence[PackedGroup] | None:
+        """Return where the pages of the rows are, in file order, or None where only `batches` serves.
+
+        Parameters
+        ----------
+        volume : bool
+            The volume is to be read too.
+        """
+        del volume
+        return None
 
     @abstractmethod
     def batches(self, *, volume: bool, where: pl.Expr | None = None) -> Iterator[pl.DataFrame]:
@@ -132,6 +155,22 @@ def in_roots(roots: Sequence[str]) -> pl.Expr:
             after = start[:-1] + chr(ord(start[-1]) + 1)
             condition |= (pl.col("symbol") >= start) & (pl.col("symbol") < after)
     return condition
+
+
+def starts_with_root(symbol: str, roots: AbstractSet[str]) -> bool:
+    """Tell of one symbol what `in_roots` tells of a column.
+
+    Parameters
+    ----------
+    symbol : str
+    roots : set of str
+
+    Returns
+    -------
+    bool
+    """
+    name = symbol.removeprefix("/")
+    return any(name.startswith((root, root.lower())) for root in roots)
 
 
 def content_digest(path: Path) -> str:

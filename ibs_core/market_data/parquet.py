@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from ibs_core.errors import DataError, EnvironmentFault
 from ibs_core.market_data.files import BarFile, footer, reading
+from ibs_core.market_data.packed import BARS, NUM_ROWS, PackedGroup, packed_groups
 from ibs_core.market_data.runs import PRICES
 from ibs_core.thrift import first_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 __all__ = ["ParquetBars"]
@@ -21,7 +23,6 @@ _VENDOR = ("rtype", "publisher_id", "instrument_id")  # the client writes them, 
 _UNDEF_PRICE = 2**63 - 1
 _NS_PER = {"ns": 1, "us": 1_000, "ms": 1_000_000}
 _RTYPES = {33: "ohlcv-1m", 34: "ohlcv-1h"}
-_NUM_ROWS = 3  # field of FileMetaData
 _TIME_FORM = "Datetime[ns, UTC]"
 
 
@@ -45,9 +46,9 @@ class ParquetBars(BarFile):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._scan = pl.scan_parquet(path, glob=False, hive_partitioning=False)
+        self._groups = packed_groups(path)
         with reading(path):
-            self._schema = self._scan.collect_schema()
+            self._schema = BARS if self._groups is not None else self._scan.collect_schema()
         self.from_vendor = all(name in self._schema for name in _VENDOR)
         self._columns = [self._time(), self._symbol(), *(self._price(name) for name in PRICES)]
         self._names = ["ts_event", "symbol", *PRICES]
@@ -62,8 +63,14 @@ class ParquetBars(BarFile):
         if self.from_vendor:
             self._check_rtype()
 
+    @cached_property
+    def _scan(self) -> pl.LazyFrame:
+        return pl.scan_parquet(self.path, glob=False, hive_partitioning=False)
+
     def first_ns(self) -> int | None:
         """Return the time of the first row, or None if there is no row."""
+        if self._groups is not None:
+            return self._groups[0].first_ns
         with reading(self.path):
             first = self._scan.select(self._columns[0]).head(1).collect()["ts_ns"]
         return None if first.is_empty() else int(first.fill_null(-(2**63))[0])
@@ -72,13 +79,22 @@ class ParquetBars(BarFile):
         """Return the number of rows, as the footer has it."""
         # Not a query: one that only counts waits as long for Polars' threads as one that reads.
         with reading(self.path), self.path.open("rb") as stream:
-            return first_number(footer(stream), _NUM_ROWS)
+            return first_number(footer(stream), NUM_ROWS)
 
     def symbols(self) -> list[str]:
         """Return the distinct symbols, sorted; null is left out."""
+        if self._groups is not None:
+            return sorted({group.symbol for group in self._groups})
         with reading(self.path):
             names = self._scan.select(self._columns[1].unique()).collect(engine="streaming")
         return sorted(names["symbol"].drop_nulls().to_list())
+
+    def groups(self, *, volume: bool) -> Sequence[PackedGroup] | None:
+        """Return the row groups of a file of the project's own layout."""
+        groups = self._groups
+        if groups is None or (volume and not all(group.has_volume for group in groups)):
+            return None
+        return groups
 
     def batches(self, *, volume: bool, where: pl.Expr | None = None) -> Iterator[pl.DataFrame]:
         """Yield the rows in file order while Polars' threads decode the next ones."""

@@ -53,6 +53,11 @@ class MinuteRun:
     volume: Floats | None = None
     irregular: bool = False
 
+    @property
+    def n_minutes(self) -> int:
+        """Minutes of the run."""
+        return len(self.ts_ns)
+
 
 def run_of(
     frame: pl.DataFrame, root: str, instrument: str, contract_id: int, *, irregular: bool = False

@@ -7,7 +7,6 @@ minute anyway and tells the driver, which then asks for `BarSource.load`.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -16,13 +15,22 @@ import polars as pl
 
 from ibs_core.errors import DataError, EnvironmentFault
 from ibs_core.market_data.dbn import ZSTD_MAGIC, DbnBars
-from ibs_core.market_data.files import BarFile, content_digest, find_paths, in_roots, reading
+from ibs_core.market_data.files import (
+    BarFile,
+    content_digest,
+    find_paths,
+    in_roots,
+    reading,
+    starts_with_root,
+)
+from ibs_core.market_data.packed import PackedRun
 from ibs_core.market_data.parquet import ParquetBars
+from ibs_core.market_data.places import Places
 from ibs_core.market_data.repair import Repairs, repair
 from ibs_core.market_data.rows import collect
 from ibs_core.market_data.runs import MinuteRun, run_of
-from ibs_core.market_data.symbols import Listing, Symbols
-from ibs_core.market_data.units import check_units
+from ibs_core.market_data.symbols import Symbols
+from ibs_core.market_data.units import SAMPLE, check_first, check_units
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,6 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ibs_core.contracts import ContractMap
+    from ibs_core.market_data.packed import PackedGroup
 
 __all__ = ["BarSource", "MinuteSource", "open_bars"]
 
@@ -93,17 +102,6 @@ def open_bars(paths: Sequence[Path | str], contracts: ContractMap) -> BarSource:
 
 _SLICES: Final = 8
 """A batch of more pieces than this alternates between symbols; contracts that roll make a few."""
-
-
-@dataclass(slots=True)
-class _Thread:
-    """How far the stream is with one root."""
-
-    ids: dict[Listing, int] = field(default_factory=dict)
-    listing: Listing | None = None
-    last_ns: int = -(2**63)
-    units_checked_in: BarFile | None = None
-    irregular: bool = False
 
 
 class BarSource:
@@ -203,23 +201,34 @@ class BarSource:
         EnvironmentFault
             A file ends early.
         """
-        wanted = None
-        if roots is not None:
-            wanted = frozenset(self._contracts.readable(root).root for root in roots)
-            self._ask(wanted)
-        where = None if wanted is None else in_roots(sorted(wanted))
-        threads: dict[str, _Thread] = {}
+        places = self._places(roots)
         for file in self._files:
-            for batch in file.batches(volume=volume, where=where):
-                for part in _parts(batch):
-                    run = self._run(file, part, threads, wanted)
-                    if run is not None:
-                        yield run
-        if wanted is None:
-            self._set_roots(threads.keys())
-        missing = (wanted or frozenset()) - threads.keys()
-        if missing or not threads:
-            raise self.no_bars(missing)
+            yield from self._decoded(file, places, volume=volume)
+        self._end(places)
+
+    def packed(
+        self, roots: Sequence[str] | None = None, *, volume: bool = False
+    ) -> Iterator[MinuteRun | PackedRun]:
+        """Yield what `stream` yields; of files of the project's own layout still in their pages.
+
+        Parameters
+        ----------
+        roots : Sequence of str, optional
+        volume : bool
+
+        Raises
+        ------
+        DataError, EnvironmentFault
+            As `stream`.
+        """
+        places = self._places(roots)
+        for file in self._files:
+            groups = file.groups(volume=volume)
+            if groups is None:
+                yield from self._decoded(file, places, volume=volume)
+            else:
+                yield from self._in_pages(file, groups, places, volume=volume)
+        self._end(places)
 
     def load(self, root: str, *, strict: bool = False) -> tuple[list[MinuteRun], Repairs]:
         """Return one root's bars sorted, repaired and of one contract at a time: the slow path.
@@ -254,43 +263,55 @@ class BarSource:
             repairs.refuse()
         return runs, repairs
 
-    def _run(
-        self,
-        file: BarFile,
-        part: pl.DataFrame,
-        threads: dict[str, _Thread],
-        wanted: frozenset[str] | None,
-    ) -> MinuteRun | None:
-        symbol, times = part["symbol"][0], part["ts_ns"]
-        if times.null_count():
-            raise DataError(
-                "bar without a time",
-                found="null in ts_event",
-                where=f"{file.path}, symbol {symbol}",
-            )
-        first_ns, last_ns = int(times[0]), int(times[-1])
-        number = int(part["instrument_id"][0]) if "instrument_id" in part.columns else None
-        listings = self._symbols.read(file, symbol, number, first_ns, last_ns)
-        if listings is None or (wanted is not None and listings[0].root not in wanted):
-            return None
-        listing = listings[0]
-        thread = threads.setdefault(listing.root, _Thread())
-        if thread.irregular:
-            return None
-        contract = self._contracts.readable(listing.root)
-        if thread.units_checked_in is not file:
-            check_units(part, contract, file)
-            thread.units_checked_in = file
-        elif file.was_float32:
-            check_units(part, contract, file)
-        new = listing not in thread.ids
-        left_before = not new and listing != thread.listing
-        thread.irregular = left_before or first_ns <= thread.last_ns or listings[1] != listing
-        contract_id = thread.ids.setdefault(listing, len(thread.ids))
-        thread.listing, thread.last_ns = listing, last_ns
-        return run_of(
-            part, listing.root, listing.instrument, contract_id, irregular=thread.irregular
-        )
+    def _places(self, roots: Sequence[str] | None) -> Places:
+        wanted = None
+        if roots is not None:
+            wanted = frozenset(self._contracts.readable(root).root for root in roots)
+            self._ask(wanted)
+        return Places(self._symbols, wanted)
+
+    def _end(self, places: Places) -> None:
+        if places.wanted is None:
+            self._set_roots(places.roots)
+        missing = (places.wanted or frozenset()) - places.roots
+        if missing or not places.roots:
+            raise self.no_bars(missing)
+
+    def _decoded(self, file: BarFile, places: Places, *, volume: bool) -> Iterator[MinuteRun]:
+        where = None if places.wanted is None else in_roots(sorted(places.wanted))
+        for batch in file.batches(volume=volume, where=where):
+            for part in _parts(batch):
+                symbol, times = part["symbol"][0], part["ts_ns"]
+                if times.null_count():
+                    raise DataError(
+                        "bar without a time",
+                        found="null in ts_event",
+                        where=f"{file.path}, symbol {symbol}",
+                    )
+                has_number = "instrument_id" in part.columns
+                number = int(part["instrument_id"][0]) if has_number else None
+                place = places.place(file, symbol, number, (int(times[0]), int(times[-1])))
+                if place is None:
+                    continue
+                if place.is_new or file.was_float32:
+                    check_units(part, self._contracts.readable(place.root), file)
+                yield run_of(part, *place[:3], irregular=place.irregular)
+
+    def _in_pages(
+        self, file: BarFile, groups: Sequence[PackedGroup], places: Places, *, volume: bool
+    ) -> Iterator[PackedRun]:
+        for group in groups:
+            if places.wanted is not None and not starts_with_root(group.symbol, places.wanted):
+                continue
+            place = places.place(file, group.symbol, None, (group.first_ns, group.last_ns))
+            if place is None:
+                continue
+            run = PackedRun(*place[:3], file.path, group, volume, irregular=place.irregular)
+            if place.is_new:
+                contract, closes = self._contracts.readable(place.root), run.minutes(SAMPLE).close
+                where = f"{file.path}, symbol {group.symbol}"
+                check_first(group.first_ns, closes, contract, where)
+            yield run
 
     def _ask(self, roots: AbstractSet[str]) -> None:
         """Read reference feeds like roots from now on."""

@@ -12,12 +12,14 @@ from ibs_core.errors import DataError
 from ibs_core.market_data.runs import PRICES, stamp
 
 if TYPE_CHECKING:
+    from ibs_core.bars import Floats
     from ibs_core.contracts import Contract
     from ibs_core.market_data.files import BarFile
 
-__all__ = ["check_units"]
+__all__ = ["SAMPLE", "check_first", "check_units"]
 
-_SAMPLE = 1000
+SAMPLE = 1000
+"""Rows whose closes are looked at."""
 # Real prices stand between some hundred ticks and some millions (an index with two decimals). Read in
 # units of 1e-9 they would stand nine orders higher, so the limit is far from both; made-up prices of
 # test data stay below it, too.
@@ -39,7 +41,28 @@ def check_units(part: pl.DataFrame, contract: Contract, file: BarFile) -> None:
     DataError
     """
     first_ns = int(part["ts_ns"][0])
-    where = f"{file.path}, symbol {part['symbol'][0]}, {stamp(first_ns)}"
+    where = f"{file.path}, symbol {part['symbol'][0]}"
+    check_first(first_ns, part["close"].head(SAMPLE).to_numpy(), contract, where)
+    if file.was_float32:
+        _check_exact(part, f"{where}, {stamp(first_ns)}")
+
+
+def check_first(first_ns: int, closes: Floats, contract: Contract, where: str) -> None:
+    """Refuse prices of another unit and stamps off the minute.
+
+    Parameters
+    ----------
+    first_ns : int, UTC ns
+    closes : (n,) float64
+        Of the first `SAMPLE` rows.
+    contract : Contract
+    where : str
+
+    Raises
+    ------
+    DataError
+    """
+    where = f"{where}, {stamp(first_ns)}"
     if first_ns % MINUTE_NS:
         raise DataError(
             "bar off the minute",
@@ -48,12 +71,9 @@ def check_units(part: pl.DataFrame, contract: Contract, file: BarFile) -> None:
             where=where,
             remedy="stamp bars with their open, and use bars of a minute or more",
         )
-    closes = part["close"].head(_SAMPLE).to_numpy()
     closes = closes[~np.isnan(closes)]
     if closes.size:
         _check_size(abs(float(np.median(closes))), contract, where)
-    if file.was_float32:
-        _check_exact(part, where)
 
 
 def _check_size(median: float, contract: Contract, where: str) -> None:
