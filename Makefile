@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet install --constraint requirements.lock
 
-.PHONY: demo demo-backtest demo-model demo-live demo-orders test check evidence bench soak lock calendar format clean help
+.PHONY: demo demo-backtest demo-model demo-live demo-orders test check evidence bench bench-peers soak lock calendar format clean help
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 16
@@ -90,6 +90,19 @@ evidence: .venv/dev.stamp ## rebuild docs/evidence.md; its part on minute bars w
 bench: .venv/dev.stamp ## speed and memory, as ratios against the same run
 	$(BIN)/python -m pytest bench -p benchmark --benchmark-only -q -s
 
+# Their pins exclude one another: an environment each. One that does not install here is left out.
+PEERS := $(notdir $(basename $(wildcard bench/peers/*.txt)))
+
+.venv-peers/%.stamp: bench/peers/%.txt | $(BIN)/python
+	@echo "installing $* into .venv-peers/$* …"
+	@rm -rf .venv-peers/$*
+	@$(BIN)/python -m venv .venv-peers/$*
+	@.venv-peers/$*/bin/pip --disable-pip-version-check --quiet install --requirement $< && touch $@ \
+	  || echo "$*: does not install here"
+
+bench-peers: .venv/dev.stamp $(PEERS:%=.venv-peers/%.stamp) ## other back-testers on the same bars and rule; PEERS="vectorbt backtrader" takes these alone
+	$(BIN)/python bench/peers/run.py $(if $(filter command,$(firstword $(origin PEERS))),--peers $(PEERS))
+
 soak: .venv/dev.stamp ## the long form of fault tests
 	$(BIN)/python -m pytest -m soak
 
@@ -105,4 +118,4 @@ calendar: .venv/dev.stamp ## rebuild Data/cme_calendar.csv from the library and 
 	$(BIN)/python Data/build_calendar.py
 
 clean: ## remove what make made
-	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .benchmarks
+	rm -rf .venv .venv-peers demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .benchmarks
