@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibs_core.bars import Floats, Ints, Record, Records
-from ibs_core.kernels._jit import jit
+from ibs_core.kernels._jit import jit, jit_allocating
 from ibs_core.kernels.pages import DELTA_BLOCK, MINIS
 
 __all__ = ["DISTINCT", "N_COLUMNS", "PLACE", "SLACK", "WIDEST", "open_pages", "unpack"]
@@ -113,7 +113,7 @@ def _find_values(data: Bytes, at: int, n: int, n_distinct: int, place: Record) -
     return of_ours and total == n
 
 
-@jit
+@jit_allocating
 def _open_column(data: Bytes, at: int, n: int, place: Record, entries: Ints) -> int:
     """Return the number of different values, 0 without a dictionary; -1: this is not the layout."""
     found = np.zeros(5, np.int64)
