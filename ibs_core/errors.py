@@ -14,7 +14,20 @@ Mistakes of our own are ``assert`` and end in a traceback.
 
 from __future__ import annotations
 
-__all__ = ["ConfigError", "DataError", "EnvironmentFault", "IbsError", "UnknownSymbolError"]
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "EnvironmentFault",
+    "IbsError",
+    "UnknownSymbolError",
+    "file_faults",
+]
 
 
 class IbsError(Exception):
@@ -77,3 +90,28 @@ class EnvironmentFault(IbsError):
     """A file, a permission, disk space or an optional package is missing."""
 
     exit_code = 3
+
+
+@contextmanager
+def file_faults(subject: str) -> Iterator[None]:
+    """Tell what the system says of files as what a user can act on.
+
+    Parameters
+    ----------
+    subject : str
+        What cannot be done.
+
+    Raises
+    ------
+    EnvironmentFault
+        The disk is full, or a path or its permissions are wrong.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentFault(
+            subject,
+            found=error.strerror or str(error),
+            where=str(error.filename or ""),
+            remedy="check the path, its permissions and the free space",
+        ) from error

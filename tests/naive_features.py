@@ -9,6 +9,8 @@ was worked out from levels earlier (changes, returns, ranges) stays as it was wh
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 NAN = math.nan
 RANK_WINDOW = {"bar": 2520, "day": 504}
 RANK_MIN = {"bar": 252, "day": 60}
@@ -130,17 +132,17 @@ def over_closes(bars, n, formula):
 
 def rank_of(window, least):
     """Give the average rank of the last value among those that are not missing."""
-    v = window[-1]
-    present = [x for x in window if not math.isnan(x)]
-    if math.isnan(v) or len(present) < least:
+    window = np.asarray(window)  # windows are long, and comparing floats is all that is done
+    v, n = window[-1], len(window) - int(np.isnan(window).sum())
+    if math.isnan(v) or n < least:
         return NAN
-    below = len([x for x in present if x < v])
-    up_to = len([x for x in present if x <= v])
-    return (below + 1 + up_to) / (2 * len(present))
+    below, up_to = int((window < v).sum()), int((window <= v).sum())
+    return (below + 1 + up_to) / (2 * n)
 
 
 def rank(values, n, least):
     """Give each value's rank among the last n, itself included."""
+    values = np.array(values)
     return [rank_of(values[max(i + 1 - n, 0) : i + 1], least) for i in range(len(values))]
 
 

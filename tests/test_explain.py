@@ -15,13 +15,13 @@ from ibs_core.explain import Explainer
 from ibs_core.trees import read_trees
 
 FORESTS = {
-    "300 of depth 3": ((300, 3), {}),
-    "900 of depth 5, 29 features, weighted": (
-        (900, 5),
+    "100 of depth 3": ((100, 3), {}),
+    "200 of depth 5, 29 features, weighted": (
+        (200, 5),
         {"class_weight": "balanced_subsample", "n_features": 29},
     ),
-    "600 of depth 7, no bootstrap": ((600, 7), {"bootstrap": False}),
-    "1,200 without limit": ((1200, None), {}),
+    "200 of depth 7, no bootstrap": ((200, 7), {"bootstrap": False}),
+    "300 without limit": ((300, None), {}),
     "leaves only": ((30, 3), {"leaf": 1_500, "bootstrap": False}),
 }
 

@@ -142,11 +142,11 @@ def late_exits(oracle, minutes):
 
 def test_the_oracle_takes_what_live_tells_as_the_engine_does(tmp_path):
     tally, compared = Counter(), 0
-    for seed in range(60):
+    for seed in range(48):
         found = compare(seed, tmp_path, tally)
         assert not found, (seed, found)
         compared += found is not None
-    assert compared > 40
+    assert compared > 35
     for told in (*LIVE_BLOCKS, "absent", "max_quantity", "max_total_quantity", "pending"):
         assert tally[f"blocked:{told}"] > 10, told
     assert tally["operator"] > 3
@@ -428,7 +428,7 @@ class Day:
 ACTS = ("move", "move", "move", "hold", "leave", "fill", "fill", "date")
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(seed=SEEDS)
 def test_the_loss_of_the_day_is_realised_and_open_and_flattens_and_blocks_until_the_next(seed):
     rng = random.Random(seed)

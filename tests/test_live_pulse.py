@@ -19,7 +19,7 @@ from ibs_core.cli.monitoring import heartbeat_of, monitors_of
 from ibs_core.cli.status import findings_in
 from ibs_core.config import Settings
 from ibs_core.errors import EnvironmentFault
-from ibs_core.notices import Notice
+from ibs_core.notices import Board, Notice
 
 NOW = 1_772_548_200 * 10**9
 FACTS = {"symbols": ["ES"], "version": "1", "journal": "j", "route": "file", "armed": False}
@@ -103,6 +103,26 @@ def test_a_start_that_goes_well_is_no_finding_at_any_time(world):
     assert world.document()["status"] == "running"
     world.worker.is_streaming = False  # lost again: not an opening any more
     assert world.beat() == ["the feed does not stream"]
+
+
+class Broken:
+    """A subscriber that takes nothing."""
+
+    def tell(self, _notice):
+        raise OSError
+
+    def close(self):
+        pass
+
+
+def test_notices_that_a_subscriber_never_got_are_in_the_heartbeat(tmp_path):
+    world = World(tmp_path)
+    world.pulse.close()
+    world.pulse._board = Board(Broken())
+    world.pulse.say("start", "ready")
+    world.pulse.close()
+    world.trade()
+    assert world.document()["details"]["notices_dropped"] == 1
 
 
 def test_a_feed_that_never_streams_is_a_finding_after_a_minute(world):

@@ -221,7 +221,7 @@ def test_a_training_that_is_killed_ends_as_one_that_was_not(made, ibs, tmp_path)
             assert time.monotonic() < deadline
             with suppress(subprocess.TimeoutExpired):
                 pytest.fail(f"ended with {process.wait(timeout=0.01)} before it was killed")
-        process.kill()  # its processes may go on for a while, and try what the next run tries
+        process.kill()  # its processes end with it, at once or a trial later
         process.wait()
         assert 3 <= len(recorded(cut)) < len(recorded(whole))
         assert not list(cut.glob("*/*/card.json"))

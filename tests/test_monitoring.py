@@ -347,8 +347,11 @@ def test_what_happens_is_counted_by_its_facts(metrics):
 
 
 def test_how_the_worker_is_is_shown_as_numbers(metrics):
-    metrics.beat("running", document(blocked=["stale"], unresolved=["a", "b"]), NOW)
+    metrics.beat(
+        "running", document(blocked=["stale"], unresolved=["a", "b"], notices_dropped=3), NOW
+    )
     found = scraped(metrics)
+    assert found["ibs_notices_dropped"] == "3.0"
     assert found["ibs_up"] == "1.0"
     assert float(found["ibs_beat_timestamp_seconds"]) == NOW / SECOND
     assert float(found['ibs_last_bar_timestamp_seconds{symbol="ES"}']) == NOW / SECOND - 1800

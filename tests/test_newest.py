@@ -108,7 +108,7 @@ def follow(world, untils, tf_ns):
 
 
 @pytest.mark.parametrize("tf_ns", [TIMEFRAMES_NS["4h"], TIMEFRAMES_NS["1d"]])
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 2**31))
 def test_what_is_read_is_what_a_search_over_every_bar_finds(tf_ns, seed):
     rng, world = draw_world(seed)

@@ -16,13 +16,13 @@ FIVE_MINUTES = 300 * 10**9
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
-    """Half a year over both daylight-saving changes and two rolls, three session groups."""
+    """Five months over both daylight-saving changes and two rolls, three session groups."""
     folder = tmp_path_factory.mktemp("sample")
     return write_sample(
         folder,
         roots=["ES", "CL", "ZC"],
-        start=date(2024, 8, 26),
-        end=date(2025, 3, 28),
+        start=date(2024, 10, 21),
+        end=date(2025, 3, 21),
         seed=11,
     )
 

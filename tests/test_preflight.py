@@ -28,8 +28,10 @@ from adapters.system_clock import SystemClock
 from adapters.traderspost import Webhook
 from adapters.traderspost.sink import sender_lock
 from ibs_core.cli import live_sink
+from ibs_core.cli.live_sink import destination_of
 from ibs_core.cli.main import cli
 from ibs_core.cli.preflight import live_checks, run_preflight
+from ibs_core.cli.preflight_start import Start
 from ibs_core.config import load_settings
 from ibs_core.contract_codes import resolve_code
 from ibs_core.errors import ConfigError, DataError, EnvironmentFault, IbsError
@@ -60,22 +62,27 @@ def own_machine(tmp_path, monkeypatch):
     monkeypatch.setattr(SystemClock, "now_ns", lambda _self: at(NOW))
 
 
+def start_of(world, tmp_path, settings, *, route=None, armed=False, replay=False, **changes):
+    """A sound start on paper, but for what is given."""
+    given = {
+        "contracts": MAP,
+        "roots": ["ES", "CL"],
+        "journal": tmp_path / "live.sqlite",
+        "history": [world.bars],
+        "gateway": ("127.0.0.1", 1),
+    } | changes
+    destination = destination_of(settings, route, armed=armed, is_replay=replay)
+    contracts, roots, *paths = given.values()
+    return Start(settings, contracts, roots, destination, *paths, replay)
+
+
 @pytest.fixture
 def checked(world, tmp_path):
     """Run one check of a start; what differs from a sound start on paper is given."""
 
     def run(name, *, rule=None, **changes):
         settings = load_settings(overrides=RULE | {"routes": ROUTES} | (rule or {}))
-        given = {
-            "route": None,
-            "armed": False,
-            "journal": tmp_path / "live.sqlite",
-            "history": [world.bars],
-            "gateway": ("127.0.0.1", 1),
-            "replay": False,
-        }
-        roots, contracts = changes.pop("roots", ["ES", "CL"]), changes.pop("contracts", MAP)
-        checks = live_checks(settings, contracts, roots, **(given | changes))
+        checks = live_checks(start_of(world, tmp_path, settings, **changes))
         (result,) = run_checks([each for each in checks if each.name == name], fail_fast=True)
         return result
 
@@ -343,9 +350,8 @@ def test_the_kill_switch_fails_closed_for_real_orders_only(checked, monkeypatch)
 
 def preflight_of(world, tmp_path, preflight, **changes):
     settings = load_settings(overrides=RULE | {"routes": ROUTES, "preflight": preflight})
-    given = {"route": None, "armed": False, "gateway": ("127.0.0.1", 1), "replay": False}
-    given |= {"journal": tmp_path / "live.sqlite", "history": [world.bars], "tell": None}
-    return run_preflight(settings, MAP, ["ES"], **(given | changes))
+    start = start_of(world, tmp_path, settings, roots=["ES"], **changes)
+    return run_preflight(start, tell=None)
 
 
 def test_neither_a_skip_nor_the_master_switch_turns_it_off_for_real_orders(world, tmp_path):

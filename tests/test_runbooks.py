@@ -384,6 +384,7 @@ def test_the_unit_is_told_of_readiness_and_life_and_keeps_what_must_be_kept(unit
     assert service["Restart"] == "on-failure"
     assert int(service["WatchdogSec"]) >= 180  # the longest turn of the loop
     assert service["RestartPreventExitStatus"] == "2"  # of a wrong configuration
+    assert service["SuccessExitStatus"] == "130"  # stopped before it traded
     assert unit["Unit"]["StartLimitIntervalSec"] == "0"  # a position may be open
     assert service["User"] not in ("root", "")
     assert service["ReadWritePaths"] == service["WorkingDirectory"]

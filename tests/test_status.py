@@ -141,6 +141,11 @@ def test_of_a_worker_that_ended_no_feed_is_shown(beat, named):
     assert "decided until" in shown
 
 
+def test_notices_that_somebody_never_got_are_shown(beat):
+    assert "notices" not in run("--heartbeat", beat(notices_dropped=0)).output
+    assert "3 never told" in run("--heartbeat", beat(notices_dropped=3)).output
+
+
 def test_lost_alerts_are_shown(beat):
     path = beat()
     told = json.loads(path.read_text())

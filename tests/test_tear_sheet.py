@@ -26,6 +26,9 @@ from ibs_core.report.summary import summary_tables
 from ibs_core.report.tear_sheet import render
 from ibs_core.report.training_window import spelt_instant
 from ibs_core.report.veto_panel import veto_rows
+from ibs_core.sweep.grid import Axis, Grid
+from ibs_core.sweep.page import render as sweep_page
+from ibs_core.sweep.results import Found
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 ALWAYS = {"equity", "rolling", "forward", "price"}
@@ -437,13 +440,26 @@ def console_messages(driver):
     return [entry["message"] for entry in driver.get_log("browser")]
 
 
+def asked_of(driver):
+    """List what the pages opened since the last call asked for."""
+    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    return [
+        e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"
+    ]
+
+
 @needs_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_page_draws_its_charts_without_a_console_message(run, opened, width, scheme):
+def test_the_page_draws_its_charts_without_a_network_or_a_console_message(
+    run, opened, width, scheme
+):
     driver = opened(run, width=width, scheme=scheme)
 
     assert console_messages(driver) == []
+    urls = asked_of(driver)
+    assert urls
+    assert not {url.split(":")[0] for url in urls} & {"http", "https", "ws", "wss"}
     assert charts_drawn(driver) == dict.fromkeys(ALWAYS | OF_TRADES, True)
     sizes = driver.execute_script(
         "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
@@ -578,14 +594,31 @@ def test_compared_runs_are_drawn_and_a_hostile_name_runs_no_script(run, opened):
 
 
 @needs_browser
-def test_the_page_asks_the_network_for_nothing(run, opened):
-    driver = opened(run)
-    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-    urls = [
-        e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_sweep_is_drawn_as_cells_with_its_marks(opened, scheme):
+    grid = Grid((Axis("strategy.entry.ibs.1", (0.1, 0.2)), Axis("strategy.exits.bars", (4, None))))
+    rows = [
+        {"candidate": i, "strategy.entry.ibs.1": ibs, "strategy.exits.bars": bars, "trades": 9}
+        | {"net_usd": 1.0, "max_drawdown_usd": 1.0, "profit_factor": None}
+        | {"sharpe": -0.5 + i / 2, "plateau": (-0.5, 0.0, 0.25, None)[i]}
+        for i, (ibs, bars) in enumerate([(0.1, 4), (0.1, None), (0.2, 4), (0.2, None)])
     ]
-    assert urls
-    assert not {url.split(":")[0] for url in urls} & {"http", "https", "ws", "wss"}
+    found = Found(grid, pl.DataFrame(rows), rows[2], rows[3], {}, 4, None, ("a note",), True)
+    driver = opened(None, width=390, scheme=scheme, html=sweep_page(found))
+    assert console_messages(driver) == []
+    assert charts_drawn(driver) == {"sharpe": True, "plateau": True}
+    cells = "return document.querySelectorAll('#sharpe .hm image').length"
+    assert driver.execute_script(cells) == 1
+    texts = (
+        "return [...document.querySelectorAll('#sharpe .heatmap-label')].map((e) => e.textContent)"
+    )
+    assert sorted(driver.execute_script(texts)) == ["-0.5", "0.0", "0.5", "1.0"]
+    marks = "return document.querySelectorAll('#sharpe .shapelayer path').length"
+    assert driver.execute_script(marks) == 2
+    sizes = driver.execute_script(
+        "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    )
+    assert sizes[0] <= sizes[1], "the page scrolls sideways"
 
 
 @needs_browser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from threading import Event
 
@@ -110,6 +111,13 @@ def noise(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """The folder and the card of a training with half the trials."""
+    folder = tmp_path_factory.mktemp("begun")
+    return folder, trained(folder, made(), dataclasses.replace(PLAN, trials=1)).card
+
+
+@pytest.fixture(scope="module")
 def informed(tmp_path_factory):
     return trained(tmp_path_factory.mktemp("informed"), made(0.35))
 
@@ -154,7 +162,7 @@ def test_the_same_seed_gives_the_same_bytes_on_any_number_of_processes(tmp_path,
     again = trained(tmp_path, made(), dataclasses.replace(PLAN, jobs=2))
     assert again.model == noise[1].model
     assert again.card == noise[1].card
-    other = trained(tmp_path / "other", made(), dataclasses.replace(PLAN, seed=8))
+    other = trained(tmp_path / "other", made(), dataclasses.replace(PLAN, seed=8, trials=1))
     assert other.model != again.model
 
 
@@ -179,15 +187,16 @@ def test_an_interrupted_search_ends_as_one_that_was_not(tmp_path, noise, monkeyp
     assert again.card == noise[1].card
 
 
-def test_more_trials_go_on_from_those_that_were_made(tmp_path, noise):
-    few = trained(tmp_path, made(), dataclasses.replace(PLAN, trials=1))
-    assert few.card.trials == 7
+def test_more_trials_go_on_from_those_that_were_made(tmp_path, begun, noise):
+    folder, few = begun
+    assert few.trials == 7
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     more = trained(tmp_path, made())
     assert (more.model, more.card.trials) == (noise[1].model, 14)
 
 
-def test_what_two_processes_tried_at_once_is_taken_once(tmp_path, noise):
-    trained(tmp_path, made(), dataclasses.replace(PLAN, trials=1))
+def test_what_two_processes_tried_at_once_is_taken_once(tmp_path, begun, noise):
+    shutil.copytree(begun[0], tmp_path, dirs_exist_ok=True)
     storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'searches.sqlite'}")
     for study in optuna.get_all_study_names(storage):
         kept = optuna.load_study(study_name=study, storage=storage)
@@ -318,7 +327,7 @@ def test_rows_that_miss_a_chosen_feature_are_dropped_and_counted(tmp_path):
 
 
 def test_trials_that_the_ledger_lost_are_made_and_counted_anew(tmp_path, noise):
-    trained(tmp_path, made())
+    shutil.copytree(noise[0], tmp_path, dirs_exist_ok=True)
     (tmp_path / "trials.sqlite").unlink()
     again = trained(tmp_path, made())
     assert (again.model, again.card) == (noise[1].model, noise[1].card)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
+import shlex
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from test_docs import FENCE, ROOT
+
+from ibs_core.cli.main import cli
 
 PAGE = ROOT / "docs" / "tutorial.md"
 ELISION = "…"
-IBS = 'ibs() { "$PYTHON" -c "from ibs_core.cli.main import run; run()" "$@"; }'
-"""The command of this very environment, whatever is installed beside it."""
-
 UNSET = {"DATABENTO_API_KEY", "IBS_ALERT_URLS", "IBS_EVENTS_URL", "POLICY_KILLSWITCH"}
 
 
@@ -54,27 +53,28 @@ def first_missing(shown, printed):
     return None if skipping or place == len(lines) else f"the end, before {lines[place]!r}"
 
 
-def test_every_command_prints_what_the_page_shows(tmp_path):
-    known = {name: value for name, value in os.environ.items() if name not in UNSET}
-    told = {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT), "COLUMNS": "120", "PYTHONUTF8": "1"}
+def words_of(text):
+    """Read a line as a shell does, its globs laid out."""
+    for word in shlex.split(text.replace("\\\n", " ")):
+        yield from sorted(map(str, Path().glob(word))) or [word] if "*" in word else [word]
+
+
+def test_every_command_prints_what_the_page_shows(tmp_path, monkeypatch):
     # One process: results do not depend on their number, and starting others takes longer than they save.
-    state = {"XDG_STATE_HOME": str(tmp_path / "state"), "LOKY_MAX_CPU_COUNT": "1"}
+    told = {"COLUMNS": "120", "XDG_STATE_HOME": str(tmp_path), "LOKY_MAX_CPU_COUNT": "1"}
+    for name in UNSET:
+        monkeypatch.delenv(name, raising=False)
     folder = tmp_path / "tutorial"
     folder.mkdir()
+    monkeypatch.chdir(folder)
     for language, text, shown in steps():
         if language == "yaml":
-            (folder / shown).write_text(text)
+            Path(shown).write_text(text)
             continue
-        done = subprocess.run(
-            ["bash", "-euc", f"{IBS}\n{text}"],
-            cwd=folder,
-            env=known | told | state,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            check=False,
-        )
-        assert done.returncode == 0, (text, done.stderr)
+        ibs, *words = words_of(text)
+        assert ibs == "ibs"
+        done = CliRunner(env=told).invoke(cli, words)
+        assert done.exit_code == 0, (text, done.stderr, done.exception)
         missing = first_missing(shown, done.stdout)
         assert missing is None, f"{text}does not print {missing}\n\n{done.stdout}"
 

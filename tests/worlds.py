@@ -816,8 +816,9 @@ def digests():
             values, state = run_kernel(kernel, prices)
             out[f"{kernel.name}/{per_unit}"] = values.tobytes() + state.tobytes()
     wiring = wire(feature.node for feature in CATALOGUE.values())
-    places = [(5,), (), (9, 40), (100,), (), (270,)]
-    prices = [moving_prices(k, 330, seams=at, flats=[(60, 90)]) for k, at in enumerate(places)]
+    # More bars than the shortest history of a rank, 252.
+    places = [(5,), (), (9, 40), (100,), (), (265,)]
+    prices = [moving_prices(k, 275, seams=at, flats=[(60, 90)]) for k, at in enumerate(places)]
     laid = lay(wiring, market_of(3, prices))
     rows, states = observe(wiring, laid)
     out["features"] = b"".join(part.tobytes() for part in (laid.foreign, rows, *states))

@@ -36,6 +36,7 @@ _SHOWN: Final = {
     "ibs_feed_reconnects": ("Since the start.", ()),
     "ibs_unsettled_orders": ("Orders on their way.", ()),
     "ibs_unresolved_orders": ("Orders of unknown outcome, and dead exits.", ()),
+    "ibs_notices_dropped": ("Notices never told to one who was too slow, or broke.", ()),
     "ibs_gate": ("1 for what orders may leave.", ("gate",)),
     "ibs_blocked": ("1 for each reason that blocks entries now.", ("reason",)),
     "ibs_last_bar_timestamp_seconds": ("End of the last signal bar.", ("symbol",)),
@@ -121,6 +122,7 @@ class Metrics:
         self._set("ibs_feed_reconnects", feed.get("reconnects"))
         self._set("ibs_unsettled_orders", orders.get("unsettled"))
         self._set("ibs_unresolved_orders", len(health.get("unresolved", ())))
+        self._set("ibs_notices_dropped", health.get("notices_dropped"))
         for gate in GATES:
             self._set("ibs_gate", health.get("gate") == gate, gate)
         blocked = {_label(reason) for reason in health.get("blocked", ())}

@@ -7,16 +7,14 @@ import os
 import re
 import secrets
 import shutil
-from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from ibs_core.bundle.card import SYMBOL, VERSION, Card, parse_card, spell_card
-from ibs_core.errors import ConfigError, DataError, EnvironmentFault
+from ibs_core.errors import ConfigError, DataError, EnvironmentFault, file_faults
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from ibs_core.bundle.card import Promotion
@@ -135,7 +133,7 @@ def write_bundle(models: Path, card: Card, model: bytes) -> Path:
     text = spell_card(card)
     assert parse_card(text, str(folder)) == card
     _check_model(card, model, folder / _MODEL)
-    with _environment(f"bundle cannot be written below {str(models)!r}"):
+    with file_faults(f"bundle cannot be written below {str(models)!r}"):
         home.mkdir(parents=True, exist_ok=True)
         hidden = home / f".{card.version}.{secrets.token_hex(4)}.tmp"
         try:
@@ -186,7 +184,7 @@ def promote(models: Path, symbol: str, version: str, promotion: Promotion) -> Pa
         )
     card = load_bundle(folder).card.model_copy(update={"promotion": promotion})
     record = json.dumps({"symbol": symbol, "version": version}, indent=1) + "\n"
-    with _environment(f"promotion cannot be written below {str(models)!r}"):
+    with file_faults(f"promotion cannot be written below {str(models)!r}"):
         _replace(folder / _CARD, spell_card(card))
         _replace(folder.parent / _PROMOTED, record.encode())
     return folder
@@ -341,7 +339,7 @@ def read_file(path: Path) -> bytes:
     EnvironmentFault
         It is missing or unreadable, or a git-lfs pointer stands in its place.
     """
-    with _environment(f"bundle file {path.name} cannot be read"):
+    with file_faults(f"bundle file {path.name} cannot be read"):
         content = path.read_bytes()
     if content.startswith(_POINTER):
         raise EnvironmentFault(
@@ -376,16 +374,3 @@ def _sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-@contextmanager
-def _environment(subject: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise EnvironmentFault(
-            subject,
-            found=error.strerror or str(error),
-            where=str(error.filename or ""),
-            remedy="check the path, its permissions and the free space",
-        ) from error

@@ -192,7 +192,8 @@ class Pulse:
         health = self._worker.health() if self._worker is not None else {}
         if health and self._is_replay:  # market time that is past says nothing of delay
             health["feed"] = {**health["feed"], "lag_ms": None}
-        return {**self._facts, "details": {**self._details, **health}}
+        told = {**self._details, "notices_dropped": self._board.dropped}
+        return {**self._facts, "details": {**told, **health}}
 
 
 @contextmanager

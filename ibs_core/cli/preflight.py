@@ -13,10 +13,9 @@ from ibs_core.errors import ConfigError
 from ibs_core.preflight import Check, Result, refuse_failed, run_checks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection
 
-    from ibs_core.config import Settings
-    from ibs_core.contracts import ContractMap
+    from ibs_core.cli.preflight_start import Start
 
 __all__ = ["live_checks", "preflight", "run_preflight", "say_result"]
 
@@ -70,6 +69,9 @@ def preflight(
     Exits with the code of the first failure: 1 a finding, 2 the configuration, 3 the environment. Warnings are
     no failures.
     """
+    from ibs_core.cli.live_sink import destination_of
+    from ibs_core.cli.preflight_start import Start
+
     settings, contracts = options.settings_of(config)
     roots = options.roots_of(symbols, contracts) or list(settings.symbols)
     if not roots:
@@ -80,69 +82,29 @@ def preflight(
         update={"enabled": True, "skip": (*settings.preflight.skip, *skip)}
         | ({} if fail_fast is None else {"fail_fast": fail_fast})
     )
-    results = run_preflight(
-        settings.model_copy(update={"preflight": wanted}),
-        contracts,
-        roots,
-        route=route,
-        armed=armed,
-        journal=journal,
-        history=history,
-        gateway=gateway,
-        replay=False,
-        tell=None if json_ or quiet else say_result,
-    )
+    settings = settings.model_copy(update={"preflight": wanted})
+    destination = destination_of(settings, route, armed=armed, is_replay=False)
+    start = Start(settings, contracts, roots, destination, journal, history, gateway, False)
+    results = run_preflight(start, tell=None if json_ or quiet else say_result)
     if json_:
         options.say_json([each.to_dict() for each in results])
     refuse_failed(results)
 
 
-def live_checks(
-    settings: Settings,
-    contracts: ContractMap,
-    roots: Sequence[str],
-    *,
-    route: str | None,
-    armed: bool,
-    journal: Path,
-    history: Sequence[Path],
-    gateway: tuple[str, int] | None,
-    replay: bool,
-) -> list[Check]:
+def live_checks(start: Start) -> list[Check]:
     """List the checks of a start, in their order.
 
     Parameters
     ----------
-    settings : Settings
-    contracts : ContractMap
-    roots : sequence of str
-        Traded.
-    route : str or None
-    armed : bool
-    journal : Path
-        Not open yet: its lock must be free.
-    history : sequence of Path
-        Files to warm up from; none: the vendor's service.
-    gateway : tuple of (str, int) or None
-        Instead of the vendor's.
-    replay : bool
-        The minutes are those of a file.
+    start : Start
+        Its journal is not open yet: its lock must be free.
 
     Returns
     -------
     list of Check
-
-    Raises
-    ------
-    ConfigError
-        No such route, or one that must not be armed.
     """
     from ibs_core.cli import preflight_data, preflight_orders
-    from ibs_core.cli.live_sink import destination_of
-    from ibs_core.cli.preflight_start import Start
 
-    destination = destination_of(settings, route, armed=armed, is_replay=replay)
-    start = Start(settings, contracts, roots, destination, journal, history, gateway, replay)
     return [
         Check(each.__name__, partial(each, start))
         for each in (
@@ -160,34 +122,13 @@ def live_checks(
     ]
 
 
-def run_preflight(
-    settings: Settings,
-    contracts: ContractMap,
-    roots: Sequence[str],
-    *,
-    route: str | None,
-    armed: bool,
-    journal: Path,
-    history: Sequence[Path],
-    gateway: tuple[str, int] | None,
-    replay: bool,
-    tell: Callable[[Result], None] | None,
-) -> list[Result]:
+def run_preflight(start: Start, *, tell: Callable[[Result], None] | None) -> list[Result]:
     """Run the checks of a start as the settings say; a start goes on with `refuse_failed`.
 
     Parameters
     ----------
-    settings : Settings
-        ``preflight.enabled: false`` skips all but the kill switch of a live route.
-    contracts : ContractMap
-    roots : sequence of str
-    route : str or None
-    armed : bool
-    journal : Path
-    history : sequence of Path
-    gateway : tuple of (str, int) or None
-    replay : bool
-        As `live_checks`.
+    start : Start
+        ``preflight.enabled: false`` of its settings skips all but the kill switch of a live route.
     tell : callable or None
         Takes each result as soon as it is there, such as `say_result`.
 
@@ -198,23 +139,11 @@ def run_preflight(
     Raises
     ------
     ConfigError
-        As `live_checks`; a check to skip that does not exist, or the kill switch of a live route.
+        A check to skip that does not exist, or the kill switch of a live route.
     """
-    from ibs_core.cli.live_sink import destination_of
-
-    checks = live_checks(
-        settings,
-        contracts,
-        roots,
-        route=route,
-        armed=armed,
-        journal=journal,
-        history=history,
-        gateway=gateway,
-        replay=replay,
-    )
-    is_live = destination_of(settings, route, armed=armed, is_replay=replay).is_live
-    skip: Collection[str] = settings.preflight.skip
+    checks, asked = live_checks(start), start.settings.preflight
+    is_live = start.destination.is_live
+    skip: Collection[str] = asked.skip
     if is_live and _KILL_SWITCH in skip:
         raise ConfigError(
             "preflight.skip",
@@ -222,9 +151,9 @@ def run_preflight(
             found=_KILL_SWITCH,
             remedy="remove it, or leave --armed out",
         )
-    if not settings.preflight.enabled:
+    if not asked.enabled:
         skip = [each.name for each in checks if not (is_live and each.name == _KILL_SWITCH)]
-    return run_checks(checks, fail_fast=settings.preflight.fail_fast, skip=skip, tell=tell)
+    return run_checks(checks, fail_fast=asked.fail_fast, skip=skip, tell=tell)
 
 
 def say_result(result: Result) -> None:

@@ -57,8 +57,6 @@ class _Wanted:
     bars: str
     file: Path
     destination: Destination
-    route: str | None
-    armed: bool
     scorer: Choice
     tell: Callable[[str], None]
 
@@ -166,8 +164,6 @@ def run_live(
         bars=bars,
         file=journal or Path("live") / (name or "journal.sqlite"),
         destination=destination_of(settings, route, armed=armed, is_replay=bool(replay)),
-        route=route,
-        armed=armed,
         scorer=scorer,
         tell=(lambda _: None) if silent else say,
     )
@@ -219,6 +215,7 @@ def _check(
 ) -> None:
     """Refuse to start where a check fails; those of a replay are told when they found something."""
     from ibs_core.cli.preflight import run_preflight
+    from ibs_core.cli.preflight_start import Start
     from ibs_core.preflight import refuse_failed
 
     def told(result: Result) -> None:
@@ -227,18 +224,11 @@ def _check(
             wanted.tell(f"{result.name}: {result.verdict}, {result.found}")
 
     pulse.enter("starting", "preflight")
-    results = run_preflight(
-        settings,
-        contracts,
-        roots,
-        route=wanted.route,
-        armed=wanted.armed,
-        journal=wanted.file,
-        history=wanted.history,
-        gateway=wanted.gateway,
-        replay=bool(wanted.replay),
-        tell=told,
+    start = Start(
+        *(settings, contracts, roots, wanted.destination),
+        *(wanted.file, wanted.history, wanted.gateway, bool(wanted.replay)),
     )
+    results = run_preflight(start, tell=told)
     pulse.checked(results)
     refuse_failed(results)
 

@@ -264,6 +264,8 @@ def _lines(document: Mapping[str, Any], age_s: float) -> list[tuple[str, str]]:
             ("blocked", ", ".join(details.get("blocked", ())) or "no"),
             ("unresolved", ", ".join(details.get("unresolved", ())) or "none"),
         ]
+    if dropped := details.get("notices_dropped"):
+        lines.append(("notices", f"{dropped} never told: who was to be told is too slow, or broke"))
     for name, counts in (document.get("monitoring") or {}).items():
         if counts and (counts["failed"] or counts["dropped"]):
             lost = f"{counts['failed']} failed, {counts['dropped']} dropped"

@@ -10,14 +10,13 @@ import secrets
 import shutil
 import signal
 import threading
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
-from ibs_core.errors import DataError, EnvironmentFault
+from ibs_core.errors import DataError, EnvironmentFault, file_faults
 from ibs_core.report.run import BARS, DECISIONS, EQUITY, LOWS, META_KEYS, TOTAL, TRADES, Run
 from ibs_core.report.stored import completed, in_order
 
@@ -71,7 +70,7 @@ def write_run(run: Run, out: Path, *, html: str | None) -> Path:
     EnvironmentFault
         The disk is full, or the folder may not be written.
     """
-    with _faults(f"run folder cannot be written below {str(out)!r}"):
+    with file_faults(f"run folder cannot be written below {str(out)!r}"):
         out.mkdir(parents=True, exist_ok=True)
         hidden = out / f".{run_name(run.meta)}.{secrets.token_hex(4)}.tmp"
         try:
@@ -107,7 +106,7 @@ def read_run(folder: Path) -> Run:
     DataError
         A file does not hold what a run folder holds.
     """
-    with _faults(f"run folder {str(folder)!r} cannot be read"):
+    with file_faults(f"run folder {str(folder)!r} cannot be read"):
         _refuse_others(folder)
         bars, equity = _read_frame(folder, "bars"), _read_frame(folder, "equity")
         symbols = [
@@ -147,7 +146,7 @@ def write_text(path: Path, text: str) -> None:
         The disk is full, or the file may not be written.
     """
     hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    with _faults(f"file {str(path)!r} cannot be written"):
+    with file_faults(f"file {str(path)!r} cannot be written"):
         try:
             _write_text(hidden, text)
             hidden.replace(path)
@@ -317,19 +316,6 @@ def _read_frame(folder: Path, name: str) -> pl.DataFrame:
             remedy="run the back-test again",
         )
     return frame
-
-
-@contextmanager
-def _faults(subject: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise EnvironmentFault(
-            subject,
-            found=error.strerror or str(error),
-            where=str(error.filename or ""),
-            remedy="check the path, its permissions and the free space",
-        ) from error
 
 
 @contextlib.contextmanager

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import joblib
 
 from ibs_core.errors import EnvironmentFault
+from ibs_core.research.processes import processes
 from ibs_core.sweep.decision_pass import try_jobs
 
 if TYPE_CHECKING:
@@ -50,19 +51,13 @@ class Workers:
         if self._client is None and self.n == 1:
             yield from (list(try_jobs(stage, jobs)) for jobs in batches)
             return
-        there = (
-            joblib.parallel_config(backend="dask", client=self._client, scatter=[stage])
-            if self._client
-            else nullcontext()
-        )
-        with there:
+        tasks = (joblib.delayed(_tried_there)(stage, jobs) for jobs in batches)
+        if self._client is None:
             # Copy on write: the arrays are shared, and writable as compiled code was compiled for.
-            parallel = joblib.Parallel(
-                n_jobs=-1 if self._client else self.n,
-                mmap_mode="c",
-                return_as="generator_unordered",
-            )
-            yield from parallel(joblib.delayed(_tried_there)(stage, jobs) for jobs in batches)
+            yield from processes(self.n, mmap_mode="c", return_as="generator_unordered")(tasks)
+            return
+        with joblib.parallel_config(backend="dask", client=self._client, scatter=[stage]):
+            yield from joblib.Parallel(n_jobs=-1, return_as="generator_unordered")(tasks)
 
 
 @contextmanager

@@ -8,10 +8,11 @@ from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 from numpy.typing import NDArray
 
 from ibs_core.errors import EnvironmentFault
+from ibs_core.research.processes import processes
 from ibs_core.research.trial_ledger import Selection
 from ibs_core.training.forests import ask, grow
 from ibs_core.training.search import Found, prepare, search
@@ -78,7 +79,7 @@ def search_all(
     ]
     done: dict[str, Searched] = {}
     with _watched(list(parts), sample.symbol, plan.trials, record, progress) as ended:
-        for name, searched in Parallel(n_jobs=plan.jobs, return_as="generator_unordered")(tasks):
+        for name, searched in processes(plan.jobs, return_as="generator_unordered")(tasks):
             done[name] = searched
             ended(name)
     return {name: done[name] for name in parts}
