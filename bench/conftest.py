@@ -18,6 +18,8 @@ import pytest
 from ibs_core.parquet_file import write_parquet
 from ibs_core.research.sample_data import write_sample
 
+os.environ["IBS_CACHE_BYTES"] = "0"  # commands read; what is kept has a benchmark of its own
+
 HOME = Path(os.environ.get("IBS_BENCH_DATA") or Path(tempfile.gettempdir()) / "ibs-bench")
 TWELVE = ("ES", "NQ", "RTY", "YM", "GC", "SI", "HG", "CL", "NG", "6A", "6B", "6E")
 

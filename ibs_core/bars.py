@@ -28,6 +28,7 @@ __all__ = [
     "Record",
     "Records",
     "joined",
+    "reordered",
 ]
 
 Record: TypeAlias = np.void
@@ -114,7 +115,7 @@ def joined(parts: Sequence[Records]) -> Records:
     Returns
     -------
     (sum of n,) records
-        The part itself when there is only one.
+        The part itself when there is only one; where parts already lie end to end, no copy.
 
     Notes
     -----
@@ -122,5 +123,48 @@ def joined(parts: Sequence[Records]) -> Records:
     """
     if len(parts) == 1:
         return parts[0]
+    if (whole := _spanned(parts)) is not None:
+        return whole
     opaque = np.dtype((np.void, parts[0].dtype.itemsize))
     return np.concatenate([part.view(opaque) for part in parts]).view(parts[0].dtype)
+
+
+def reordered(records: Records, places: Ints) -> Records:
+    """Take records by their places.
+
+    Parameters
+    ----------
+    records : (n,) records
+    places : (k,) int64
+
+    Returns
+    -------
+    (k,) records
+
+    Notes
+    -----
+    As opaque bytes: NumPy copies records field by field, which takes ten times as long.
+    """
+    opaque = np.dtype((np.void, records.dtype.itemsize))
+    return np.ascontiguousarray(records).view(opaque)[places].view(records.dtype)
+
+
+def _spanned(parts: Sequence[Records]) -> Records | None:
+    """Return the array whose consecutive pieces the parts are; None where they are not."""
+    parts = [part for part in parts if len(part)]  # an empty one lies anywhere
+    whole = parts[0].base if parts else None
+    if not isinstance(whole, np.ndarray) or whole.dtype != parts[0].dtype or whole.ndim != 1:
+        return None
+    start = at = _address(parts[0])
+    for part in parts:
+        if part.base is not whole or _address(part) != at:
+            return None
+        at += part.nbytes
+    first = (start - _address(whole)) // whole.itemsize
+    found: Records = whole[first : first + sum(map(len, parts))]
+    return found
+
+
+def _address(records: Records) -> int:
+    place: int = records.__array_interface__["data"][0]
+    return place

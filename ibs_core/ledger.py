@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ibs_core.bars import EXIT_REASONS
+from ibs_core.bars import EXIT_REASONS, reordered
 from ibs_core.orders import executed_contract
 from ibs_core.portfolio import BLOCKS, ENTRY, FIRST_VETO
 from ibs_core.positions import LEAVING, OPEN, by_exit
@@ -232,11 +232,13 @@ def decisions_frame(decisions: Records, lines: Sequence[Line]) -> pl.DataFrame:
         Schema `DECISIONS`, by time; within a slice exits first.
     """
     order = np.argsort(decisions["time_ns"], kind="stable")
-    decisions = decisions[order]
+    decisions = reordered(decisions, order)
     entry = decisions["action"] == ENTRY
     reasons = [line.reasons() for line in lines]
-    codes = (decisions["reason"] * entry).tolist()
-    taken = [reasons[i][code] for i, code in zip(decisions["symbol"].tolist(), codes, strict=True)]
+    firsts = np.cumsum([0, *map(len, reasons)])[decisions["symbol"]]
+    taken = _names(
+        [name for each in reasons for name in each], firsts + decisions["reason"] * entry
+    )
     limits = [line.model.threshold if line.model else None for line in lines]
     limit = pl.Series(limits, dtype=pl.Float32).gather(decisions["symbol"])
     left = _names(("", *EXIT_REASONS), decisions["reason"] * ~entry)
@@ -245,9 +247,7 @@ def decisions_frame(decisions: Records, lines: Sequence[Line]) -> pl.DataFrame:
             "time": _instants(decisions["time_ns"]),
             "symbol": _names([line.root for line in lines], decisions["symbol"]),
             "action": _names(("exit", "entry"), entry.astype(np.int64)),
-            "reason": pl.select(
-                pl.when(pl.Series(entry)).then(pl.Series(taken, dtype=pl.String)).otherwise(left)
-            ).to_series(),
+            "reason": pl.select(pl.when(pl.Series(entry)).then(taken).otherwise(left)).to_series(),
             "score": pl.Series(decisions["score"]).cast(pl.Float32).fill_nan(None),
             "threshold": limit,
         },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ibs_core.market_data import MinuteRun, MinuteSource
     from ibs_core.universe import Instrument, Universe
 
-__all__ = ["Key", "Reader"]
+__all__ = ["Key", "Reader", "until_last_date"]
 
 
 class Key(NamedTuple):
@@ -107,6 +107,67 @@ class Reader:
             finish = partial(self._finished, now_ns)
             finished = list(pool.map(finish, found, found.values()))
         return {key: series for root in finished for key, series in root.items()}
+
+    def asked(self) -> dict[str, Any]:
+        """Tell what decides the series beside the data and the marks.
+
+        Returns
+        -------
+        dict
+            JSON values.
+        """
+        traded = None if self._traded is None else sorted(self._traded)
+        return {
+            "traded": traded,
+            "inside": self._universe.inside_bars(traded),
+            "others": sorted(self._others),
+            "volume": self._volume,
+            "strict": self._strict,
+        }
+
+    def place(self, key: tuple[str, int]) -> tuple[bool, int, str, int]:
+        """Tell where a series is kept: those that are traded first, in the order of the contract map.
+
+        Parameters
+        ----------
+        key : (root, width)
+
+        Returns
+        -------
+        sort key
+        """
+        root, tf_ns = key
+        is_own = self._is_traded(root) and self._universe.get(root).rule.tf_ns == tf_ns
+        return not is_own, self._universe.place(root) if is_own else 0, root, tf_ns
+
+    def warnings(self, roots: Iterable[str]) -> dict[str, list[str]]:
+        """Return what is told of each root.
+
+        Parameters
+        ----------
+        roots : iterable of str
+
+        Returns
+        -------
+        dict of str to list of str
+            Of the instruments themselves: what is added to a list is told.
+        """
+        return {root: self._instrument(root).warnings for root in roots}
+
+    def cut(self, key: Key, series: Series) -> Series:
+        """Leave out what lies after the last traded date.
+
+        Parameters
+        ----------
+        key : Key
+        series : Series
+
+        Returns
+        -------
+        Series
+        """
+        traded = self._is_traded(key.root)
+        return until_last_date(series, self._universe.get(key.root)) if traded else series
 
     def _runs(self) -> Iterable[MinuteRun | PackedRun]:
         source = self._source
@@ -227,10 +288,9 @@ def _checked(series: Series, instrument: Instrument, tf_ns: int, *, strict: bool
     if not isinstance(instrument, Symbol):
         told = outside_note(series, instrument)
         instrument.warnings.extend(line for line in told if line not in instrument.warnings)
-        return series
-    if tf_ns == instrument.rule.tf_ns:  # once, of what is traded
+    elif tf_ns == instrument.rule.tf_ns:  # once, of what is traded
         instrument.warnings.extend(notes_on(series, instrument))
-    return _until(series, instrument)
+    return series
 
 
 def _refuse_misplaced(series: Series, instrument: Instrument, tf_ns: int) -> None:
@@ -249,13 +309,24 @@ def _refuse_misplaced(series: Series, instrument: Instrument, tf_ns: int) -> Non
         )
 
 
-def _until(series: Series, symbol: Symbol) -> Series:
-    """Forget the bars of sessions after the last traded date."""
-    dates = symbol.sessions.trade_date
-    keep = int(np.count_nonzero(dates[series.bars["session"]] <= symbol.rule.last_date))
-    if keep == len(series.bars):
+def until_last_date(series: Series, symbol: Symbol) -> Series:
+    """Forget the bars of sessions after the last traded date.
+
+    Parameters
+    ----------
+    series : Series
+    symbol : Symbol
+
+    Returns
+    -------
+    Series
+    """
+    dates, last_date = symbol.sessions.trade_date, symbol.rule.last_date
+    session = series.bars["session"]  # in order
+    if not len(session) or dates[session[-1]] <= last_date:
         return series
-    days = series.days[dates[series.days["session"]] <= symbol.rule.last_date]
+    keep = int(np.count_nonzero(dates[session] <= last_date))
+    days = series.days[dates[series.days["session"]] <= last_date]
     return Series(
         series.root,
         series.bars[:keep],

@@ -169,20 +169,27 @@ def _symbol_facts(symbol: Symbol) -> SymbolFacts:
 
 
 def _forward_returns(traded: Traded) -> dict[str, Any]:
-    return forward_returns(
-        {
-            symbol.root: observed(
-                item.closed,
-                item.days,
-                signal["ibs"][: len(item.closed)],
-                trade_date=symbol.sessions.trade_date,
-                first_date=symbol.rule.first_date,
-            )
-            for symbol, item, signal in zip(
-                traded.symbols, traded.series, traded.signals, strict=True
-            )
-        }
-    )
+    """Tell what followed each IBS: of the bars, whatever the strategy."""
+    spans = [[each.rule.first_date, each.rule.last_date] for each in traded.symbols]
+
+    def make() -> dict[str, Any]:
+        return forward_returns(
+            {
+                symbol.root: observed(
+                    item.closed,
+                    item.days,
+                    signal["ibs"][: len(item.closed)],
+                    trade_date=symbol.sessions.trade_date,
+                    first_date=symbol.rule.first_date,
+                )
+                for symbol, item, signal in zip(
+                    traded.symbols, traded.series, traded.signals, strict=True
+                )
+            }
+        )
+
+    found: dict[str, Any] = traded.drawer.within(spans=spans).value("forward returns", make)
+    return found
 
 
 def _unseen(traded: Traded, models: Mapping[str, Model]) -> pl.DataFrame:

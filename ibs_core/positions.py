@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ibs_core.bars import EXIT_REASONS, Ints, Record, Records
+from ibs_core.bars import EXIT_REASONS, Ints, Record, Records, reordered
 from ibs_core.kernels._jit import jit
 from ibs_core.kernels.ring import canonical
 
@@ -121,8 +121,7 @@ def by_exit(trades: Records) -> Records:
         equal = equal & (key[1:] == key[:-1])
     if (later | equal).all():
         return trades
-    opaque = np.dtype((np.void, trades.dtype.itemsize))  # else NumPy copies field by field
-    return np.ascontiguousarray(trades).view(opaque)[np.lexsort(keys)].view(trades.dtype)
+    return reordered(trades, np.lexsort(keys))
 
 
 @jit

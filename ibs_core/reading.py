@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ibs_core.bars import MINUTE_NS, TIMEFRAMES_NS
+from ibs_core.bar_cache import Drawer, Reading, read_once, roots_once
+from ibs_core.bars import MINUTE_NS, NEVER, TIMEFRAMES_NS
 from ibs_core.errors import ConfigError
 from ibs_core.feeds import Feed
-from ibs_core.one_pass import Key, Reader
+from ibs_core.one_pass import Key, Reader, until_last_date
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,8 +32,9 @@ def read_series(
     risk_inside_bars: bool = False,
     each_minute: bool = False,
     strict: bool = False,
+    drawer: Drawer | None = None,
     progress: Callable[[str, int], None] | None = None,
-) -> dict[Key, Series]:
+) -> tuple[dict[Key, Series], Drawer]:
     """Read the bars of traded symbols, and of what their features read.
 
     Parameters
@@ -47,45 +49,64 @@ def read_series(
         Keep every minute: what live told lets orders fill, and the loss be looked at, at any of them.
     strict : bool
         Refuse data that would be repaired.
+    drawer : Drawer, optional
+        Of the data: bars that it holds are not read again.
     progress : callable, optional
         Called with a root and the number of its minutes just read.
 
     Returns
     -------
     dict of Key to Series
-        Of each traded symbol at its width, and of each other at the width of whoever reads it.
+        Of each traded symbol at its width, and of each other at the width of whoever reads it. A last bar that the
+        data do not complete ends NEVER: it fills and protects, but decides nothing.
+    Drawer
+        Of exactly these series.
 
     Raises
     ------
     ConfigError, DataError, EnvironmentFault
     """
     first = bool(universe.asked.feeds) or universe.has_models or risk_inside_bars or each_minute
-    known = list(traded or source.roots) if first else traded
+    drawer = drawer or Drawer()
+    known = list(traded or roots_once(drawer, source)) if first else traded
     symbols = [universe.get(root) for root in known or ()]
-    keys = {
+    others = {
         key
         for each in symbols
         for key in keys_of(each.wiring, each.contract, each.rule.tf_ns).values()
     }
-    _refuse_absent(source, symbols)
     reader = Reader(
         source,
         universe,
         None if known is None else frozenset(known),
-        frozenset(keys),
+        frozenset(others),
         volume=universe.asked.reads_volume or any(each.wiring.reads_volume for each in symbols),
         strict=strict,
         progress=progress,
     )
-    if each_minute:
-        return reader.read(mark_ns=MINUTE_NS)
-    if not risk_inside_bars:
-        return reader.read(mark_ns=0)
-    mark_ns = _mark_ns(symbols)
-    series = reader.read(mark_ns=mark_ns)
-    if _cuts_bars([series[Key(each.root, each.rule.tf_ns)] for each in symbols], mark_ns):
-        series = reader.read(mark_ns=MINUTE_NS)
-    return series
+    mark_ns = MINUTE_NS if each_minute else _mark_ns(symbols) if risk_inside_bars else 0
+    own = drawer.within(
+        **reader.asked(),
+        mark_ns=mark_ns,
+        # Where bars cut one another is looked for among the traded sessions only.
+        cut=sorted({each.rule.last_date for each in symbols}) if risk_inside_bars else [],
+    )
+
+    def read() -> Reading:
+        _refuse_absent(source, symbols)
+        made = reader.read(mark_ns=mark_ns)
+        if risk_inside_bars and not each_minute and _cuts_bars(made, symbols, mark_ns):
+            made = reader.read(mark_ns=MINUTE_NS)
+        for item in made.values():
+            item.bars["end_ns"][len(item.closed) :] = NEVER
+        series = {(key.root, key.tf_ns): item for key, item in made.items()}
+        return Reading(series, reader.warnings(key.root for key in made))
+
+    found, own = read_once(own, read, order=reader.place, all_=known is None)
+    for root, told in reader.warnings(found.warnings).items():
+        told[:] = found.warnings[root]
+    series = {Key(*key): item for key, item in found.series.items()}
+    return {key: reader.cut(key, item) for key, item in series.items()}, own
 
 
 def read_feeds(
@@ -182,9 +203,9 @@ def _mark_ns(symbols: Sequence[Symbol]) -> int:
     return min(shortest, 5 * MINUTE_NS)  # every session opens and closes on five minutes
 
 
-def _cuts_bars(series: Iterable[Series], mark_ns: int) -> bool:
+def _cuts_bars(series: Mapping[Key, Series], symbols: Iterable[Symbol], mark_ns: int) -> bool:
     """Tell whether a slice falls inside another symbol's bar at an instant without a mark."""
-    found = list(series)
+    found = [until_last_date(series[Key(each.root, each.rule.tf_ns)], each) for each in symbols]
     ends = np.unique(np.concatenate([item.bars["end_ns"] for item in found]))
     unmarked = ends[ends % mark_ns != 0] if mark_ns else ends
     for item in found:

@@ -28,6 +28,7 @@ __all__ = [
     "MINUTE_NS",
     "YEARS",
     "Sessions",
+    "calendar_path",
     "load_sessions",
     "local_ns",
     "local_offset",
@@ -327,6 +328,15 @@ def _table(group: str) -> Sessions:
     return Sessions(group, opens, closes, starts, ends, days, early, clock)
 
 
+def calendar_path() -> Path:
+    """Return the file of the exceptional days: in the wheel, else the repository's own."""
+    here = Path(__file__).parent
+    path = here / "_data" / "cme_calendar.csv"
+    if not path.is_file() and not (path := here.parent / "Data" / path.name).is_file():
+        raise EnvironmentFault("the session calendar is missing", expected=f"the file {path}")
+    return path
+
+
 @cache
 def _regimes(group: str) -> tuple[Ints, Ints]:
     """First trade dates (k,), and (k, 4) minutes relative to the trade date's midnight."""
@@ -341,15 +351,9 @@ def _regimes(group: str) -> tuple[Ints, Ints]:
 @cache
 def _exceptions() -> dict[str, tuple[Ints, Ints]]:
     """Days, and (k, 2) minutes of open and close, of each group's exceptional days."""
-    here = Path(__file__).parent
-    path = here / "_data" / "cme_calendar.csv"  # in the wheel; else the repository's own
-    if not path.is_file() and not (path := here.parent / "Data" / path.name).is_file():
-        raise EnvironmentFault("the session calendar is missing", expected=f"the file {path}")
     found: dict[str, list[tuple[int, int, int]]] = {group: [] for group in GROUPS}
-    with path.open(encoding="utf-8", newline="") as stream:
-        rows = csv.reader(stream)
-        next(rows)
-        for group, day, opens, closes, _source in rows:
+    with calendar_path().open(encoding="utf-8", newline="") as stream:
+        for group, day, opens, closes, _source in [*csv.reader(stream)][1:]:
             found[group].append((_day(day), _relative(opens), _relative(closes)))
     tables = ((group, np.array(found[group], np.int64).reshape(-1, 3)) for group in GROUPS)
     return {group: (table[:, 0], table[:, 1:]) for group, table in tables}

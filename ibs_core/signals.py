@@ -240,18 +240,18 @@ def observe_many(
 
 @jit
 def gate_many(
-    params: Record, n_days: Ints, schedule: Records, rows: Floats, signals: Records
+    params: Record, n_days: Ints, schedule: Records, columns: Floats, signals: Records
 ) -> int:
-    """Try the gates of one symbol's closed bars on feature rows that are there already.
+    """Try the gates of one symbol's closed bars on features that are there already.
 
     Parameters
     ----------
     params : PARAMS
-    n_days : (n_closed,) int64
+    n_days : (n_bars,) int64
         Sessions taken by each bar.
     schedule : (n_bars,) SCHEDULE
-    rows : (n_closed, n_columns) float64
-        In the columns that the parameters name.
+    columns : (n_columns, n_closed) float64
+        In the order that the parameters name.
     signals : (n_bars,) SIGNAL, written but for bars that are not closed
 
     Returns
@@ -259,8 +259,8 @@ def gate_many(
     int64, the number of candidates
     """
     n_candidates = 0
-    for i in range(len(rows)):
-        n_candidates += _signal(params, i + 1, n_days[i], schedule[i], rows[i], signals[i])
+    for i in range(columns.shape[1]):
+        n_candidates += _signal(params, i + 1, n_days[i], schedule[i], columns[:, i], signals[i])
     return n_candidates
 
 

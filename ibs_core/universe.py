@@ -16,7 +16,7 @@ from ibs_core.sessions import Sessions, load_sessions
 from ibs_core.wiring import Wiring, wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import date
 
     from ibs_core.config import Settings, Strategy
@@ -178,10 +178,43 @@ class Universe:
             self._made[root] = self._make(root)
         return self._made[root]
 
+    def place(self, root: str) -> int:
+        """Return the place of a root in the contract map, from 0.
+
+        Parameters
+        ----------
+        root : str
+
+        Returns
+        -------
+        int
+        """
+        return self._contracts.order(root)
+
     @property
     def has_models(self) -> bool:
         """Whether each symbol has a model, whose features are known with the symbol only."""
         return self._models is not None
+
+    def inside_bars(self, roots: Sequence[str] | None) -> dict[str, tuple[str, bool]]:
+        """Tell of each root the width of its signal bars, and whether the minutes inside them matter.
+
+        Parameters
+        ----------
+        roots : sequence of str, optional
+            Default: all of the contract map.
+
+        Returns
+        -------
+        dict of str to (str, bool)
+        """
+        strategies = {
+            root: self._settings.strategy_of(root) for root in roots or self._contracts.contracts
+        }
+        return {
+            root: (each.signal_bar, each.exits.protective is not None)
+            for root, each in strategies.items()
+        }
 
     @cached_property
     def asked(self) -> Wiring:

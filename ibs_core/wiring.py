@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Lookup",
     "Wiring",
+    "digest_of_node",
     "feeds_of_node",
     "memory_of",
     "new_state",
@@ -63,6 +65,8 @@ class Wiring:
     ----------
     graph : Graph
         With a column for each feature asked for, in that order.
+    formulas : tuple of Node
+        Of the columns.
     lookups : tuple of Lookup
         In the order of the columns after the pair's close and gap: those of one instrument and side together.
     pair_on : Mapping of str to int
@@ -73,6 +77,7 @@ class Wiring:
     """
 
     graph: Graph
+    formulas: tuple[Node, ...]
     lookups: tuple[Lookup, ...]
     pair_on: Mapping[str, int]
     full_bars: int
@@ -157,8 +162,13 @@ def wire(nodes: Iterable[Node]) -> Wiring:
     Returns
     -------
     Wiring
+        The same object for the same formulas.
     """
-    wanted = list(nodes)
+    return _wired(tuple(nodes))
+
+
+@lru_cache(maxsize=1024)  # symbols mostly ask for the same
+def _wired(wanted: tuple[Node, ...]) -> Wiring:
     outside = list(dict.fromkeys(each for node in wanted for each in _read_outside(node)))
     links = [node for node in outside if node.source == "day"]
     others = sorted(
@@ -182,6 +192,7 @@ def wire(nodes: Iterable[Node]) -> Wiring:
     }
     return Wiring(
         graph,
+        wanted,
         tuple(_lookup(node) for node in others),
         {side: n for side, n in full.items() if n},
         full_bars=max((_own_full(node) for node in wanted), default=1),
@@ -204,6 +215,28 @@ def feeds_of_node(node: Node) -> frozenset[str]:
         ``pair`` stands for the own pair.
     """
     return wire([node]).feeds
+
+
+@lru_cache(maxsize=4096)
+def digest_of_node(node: Node) -> str:
+    """Name a formula by everything that computes it.
+
+    Parameters
+    ----------
+    node : Node
+
+    Returns
+    -------
+    str
+        The same in every process.
+    """
+    made = wire([node])
+    told = [(each.root, each.side, digest_of_node(each.node)) for each in made.lookups]
+    digest = hashlib.sha256(f"{told} {sorted(made.pair_on.items())}".encode())
+    for part in made.graph:
+        digest.update(f"{part.shape}".encode())
+        digest.update(part.tobytes())
+    return digest.hexdigest()[:32]
 
 
 def wire_side(nodes: Iterable[Node]) -> tuple[Records, Ints]:

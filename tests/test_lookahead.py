@@ -10,7 +10,7 @@ from datetime import date
 import numpy as np
 import pytest
 
-from ibs_core import feeds, reading
+from ibs_core import feeds, one_pass, reading
 from ibs_core.bars import DAY_NS, MINUTE_NS
 from ibs_core.checks.lookahead import check, choose_cuts, count_compared, refuse
 from ibs_core.checks.pictures import EnginePictures, Table
@@ -191,14 +191,14 @@ def test_a_join_that_takes_a_bar_still_in_progress_is_named(monkeypatch, picture
 
 def test_a_bar_that_holds_the_next_bar_s_first_minute_is_named(monkeypatch, held, settings_of):
     """Every bar says that it was known a minute before its last minute ended."""
-    honest = reading._checked
+    honest = one_pass._checked
 
     def checked(*asked, **options):
         series = honest(*asked, **options)
         series.bars["end_ns"] -= MINUTE_NS
         return series
 
-    monkeypatch.setattr(reading, "_checked", checked)
+    monkeypatch.setattr(one_pass, "_checked", checked)
     taken = EnginePictures(held, settings_of(), CONTRACTS, roots=["ES"], names=["bar_ibs"])
     findings = check(taken, cuts_of(taken))
     assert {(each.stage, each.name) for each in findings} >= {("bar", "minutes"), ("bar", "row")}

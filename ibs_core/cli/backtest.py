@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ibs_core.cli import options
+from ibs_core.cli.caching import caching
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import date
 
     from adapters.onnx_scorer import Choice
+    from ibs_core.bar_cache import Shelf
+    from ibs_core.cli.caching import Caching
     from ibs_core.config import Settings
     from ibs_core.contracts import ContractMap
     from ibs_core.market_data import BarSource
@@ -47,6 +50,7 @@ __all__ = ["backtest"]
 )
 @options.strict
 @click.option("--no-report", is_flag=True, help="Write no report.html.")
+@caching
 @options.as_json
 @options.quiet
 def backtest(
@@ -62,6 +66,7 @@ def backtest(
     out: Path,
     strict: bool,
     no_report: bool,
+    cache: Caching,
     json_: bool,
     quiet: bool,
 ) -> None:
@@ -79,7 +84,11 @@ def backtest(
     options.compile_notice(silent=silent)
     models = models_for(settings, contracts, scorer)
     outcome = _run(
-        source, settings, contracts, models, roots=roots, span=span, strict=strict, silent=silent
+        *(source, settings, contracts, models, cache.shelf()),
+        roots=roots,
+        span=span,
+        strict=strict,
+        silent=silent,
     )
     run = _package(outcome, settings, contracts, source, roots=roots, span=span)
     folder = _write(run, out, report=not no_report)
@@ -94,6 +103,7 @@ def _run(
     settings: Settings,
     contracts: ContractMap,
     models: Callable[[str], Model] | None,
+    shelf: Shelf | None,
     *,
     roots: list[str] | None,
     span: tuple[date | None, date | None],
@@ -112,6 +122,7 @@ def _run(
             end=span[1],
             strict=strict,
             models=models,
+            shelf=shelf,
             progress=progress,
         )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ibs_core.cli import options
+from ibs_core.cli.data_cache import cache
 from ibs_core.cli.data_fetch import fetch
 
 if TYPE_CHECKING:
@@ -218,4 +219,5 @@ def _list_features(
             click.echo(f"{row['name']:<{width}}  {counts}  {row['formula']}")
 
 
+data.add_command(cache)
 data.add_command(fetch)

@@ -31,9 +31,10 @@ def compile_decisions() -> None:
     """Decide the trades of no symbols, which compiles all that decides trades."""
     import numpy as np
 
-    from ibs_core.backtest import Laid, decide
+    from ibs_core.backtest import decide
     from ibs_core.bars import BAR, PATH, SESSION
     from ibs_core.decisions import INPUT, RISK
+    from ibs_core.groundwork import Laid
     from ibs_core.replay import FEED
     from ibs_core.signals import PARAMS, SCHEDULE, SIGNAL
 

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ibs_core.cli import options
+from ibs_core.cli.caching import caching
 from ibs_core.errors import ConfigError, EnvironmentFault
 
 if TYPE_CHECKING:
     from datetime import date
     from pathlib import Path
 
+    from ibs_core.bar_cache import Shelf
+    from ibs_core.cli.caching import Caching
     from ibs_core.config import Settings
     from ibs_core.contracts import ContractMap
     from ibs_core.market_data import BarSource
@@ -49,6 +52,7 @@ __all__ = ["sweep"]
 @options.resumable("sweep")
 @options.models_folder
 @options.strict
+@caching
 @options.as_json
 @options.quiet
 def sweep(
@@ -69,6 +73,7 @@ def sweep(
     resume: bool,
     models: Path,
     strict: bool,
+    cache: Caching,
     json_: bool,
     quiet: bool,
 ) -> None:
@@ -91,7 +96,7 @@ def sweep(
     roots = options.roots_of(symbols, contracts)
     source = open_bars(paths, contracts)
     proposals = None if trials is None else (trials, seed)
-    task = _Task(settings, grid, contracts, source, roots, span, proposals)
+    task = _Task(settings, grid, contracts, source, cache.shelf(), roots, span, proposals)
     silent = json_ or quiet
     found = task.run(
         out, models, jobs=jobs, cluster=cluster, resume=resume, strict=strict, silent=silent
@@ -111,13 +116,16 @@ class _Task:
         grid: Grid,
         contracts: ContractMap,
         source: BarSource,
+        shelf: Shelf | None,
         roots: list[str] | None,
         span: tuple[date | None, date | None],
         proposals: tuple[int, int] | None,
     ) -> None:
+        from ibs_core.bar_cache import drawer_of, roots_once
         from ibs_core.sweep.candidate import CandidateMaker
 
-        wanted = roots or list(settings.symbols) or source.roots
+        wanted = roots or list(settings.symbols) or roots_once(drawer_of(shelf, source), source)
+        self.shelf = shelf
         self.roots = [root for root in contracts.contracts if root in wanted]
         self.grid, self.contracts, self.source = grid, contracts, source
         self.span, self.proposals = span, proposals
@@ -159,6 +167,7 @@ class _Task:
                 start=self.span[0],
                 end=self.span[1],
                 strict=strict,
+                shelf=self.shelf,
                 progress=lambda root, _rows: progress(f"(reading {root})", 0),
             )
             task = Sweep(self.maker, stages, record, folder, workers=hands, progress=progress)

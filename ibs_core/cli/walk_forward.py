@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ibs_core.cli import options
+from ibs_core.cli.caching import caching
 from ibs_core.errors import ConfigError, EnvironmentFault
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ibs_core.cli.caching import Caching
     from ibs_core.cli.walk_forward_run import Told
     from ibs_core.sweep.grid import Grid
 
@@ -59,6 +61,7 @@ __all__ = ["walk_forward"]
 @options.resumable("walk-forward")
 @options.models_folder
 @options.strict
+@caching
 @options.as_json
 @options.quiet
 def walk_forward(
@@ -73,6 +76,7 @@ def walk_forward(
     jobs: int,
     out: Path,
     models: Path,
+    cache: Caching,
     json_: bool,
     quiet: bool,
     **asked: Any,
@@ -85,6 +89,7 @@ def walk_forward(
     paths = options.paths_of(parquet, more)
     span = options.span_of(start, end)
     options.folder_of(models, "--models")
+    from ibs_core.bar_cache import drawer_of, roots_once
     from ibs_core.cli.walk_forward_run import Task
     from ibs_core.market_data import open_bars
     from ibs_core.sweep.grid import read_grid
@@ -95,9 +100,10 @@ def walk_forward(
     _refuse_folder(options.folder_of(out), resume=asked["resume"])
     roots = options.roots_of(symbols, contracts)
     source = open_bars(paths, contracts)
-    wanted = roots or list(settings.symbols) or source.roots
+    shelf = cache.shelf()
+    wanted = roots or list(settings.symbols) or roots_once(drawer_of(shelf, source), source)
     traded = tuple(root for root in contracts.contracts if root in wanted)
-    task = Task(settings, grid, contracts, source, traded, span, asked)
+    task = Task(settings, grid, contracts, source, shelf, traded, span, asked)
     silent = json_ or quiet
     # Tasks given up are what an interrupt means; joblib tells of them as of a mistake.
     warnings.filterwarnings("ignore", message=r"\d+ tasks", category=UserWarning)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from ibs_core.bar_cache import Shelf
     from ibs_core.config import Settings
     from ibs_core.contracts import ContractMap
     from ibs_core.market_data import BarSource
@@ -58,6 +59,7 @@ class Task:
     grid: Grid
     contracts: ContractMap
     source: BarSource
+    shelf: Shelf | None
     roots: tuple[str, ...]
     span: tuple[date | None, date | None]
     asked: dict[str, Any]
@@ -133,6 +135,7 @@ class Task:
             start=self.span[0],
             end=self.span[1],
             strict=self.asked["strict"],
+            shelf=self.shelf,
             progress=lambda _root, _rows: None,
         )
 
@@ -146,6 +149,7 @@ class Task:
             start=windows[0].test[0],
             end=windows[-1].test[1],
             strict=self.asked["strict"],
+            shelf=self.shelf,
         )
 
     def _record(self, models: Path) -> Record:

@@ -33,7 +33,7 @@ from ibs_core.market_data.symbols import Symbols
 from ibs_core.market_data.units import SAMPLE, check_first, check_units
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
@@ -144,6 +144,31 @@ class BarSource:
     def skipped(self) -> dict[str, str]:
         """Symbol or file -> why it is left out; complete once `stream` or `roots` has run."""
         return self._symbols.skipped
+
+    @property
+    def met(self) -> dict[str, str]:
+        """Of what is skipped, the symbols met since this was last emptied."""
+        return self._symbols.met
+
+    @property
+    def knows_roots(self) -> bool:
+        """Whether `roots` costs nothing."""
+        return self._roots is not None
+
+    def recall(self, roots: AbstractSet[str], skipped: Mapping[str, str], *, all_: bool) -> None:
+        """Know what a stream that nobody has to read again would have told.
+
+        Parameters
+        ----------
+        roots : set of str
+            Those that it gave.
+        skipped : Mapping of str to str
+            What it met and left out.
+        all_ : bool
+            It was asked for all roots.
+        """
+        (self._set_roots if all_ else self._ask)(roots)
+        self.skipped.update({**skipped, **self.skipped})
 
     @property
     def roots(self) -> tuple[str, ...]:

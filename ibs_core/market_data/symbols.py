@@ -51,11 +51,14 @@ class Symbols:
         Symbol -> why its rows are not bars of a root.
     asked : set of str
         Reference feeds that are read; the others are left out.
+    met : dict of str to str
+        Of what is skipped, the symbols met since this was last emptied.
     """
 
     contracts: ContractMap
     skipped: dict[str, str] = field(default_factory=dict)
     asked: set[str] = field(default_factory=set)
+    met: dict[str, str] = field(default_factory=dict)
 
     def read(
         self, file: BarFile, symbol: str | None, number: int | None, first_ns: int, last_ns: int
@@ -92,6 +95,7 @@ class Symbols:
                 where=str(file.path),
             )
         if self._left_out(file, symbol):
+            self.met[symbol] = self.skipped[symbol]
             return None
         if symbol in self.asked:
             return (Listing(symbol, symbol),) * 2

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from ibs_core import backtest, portfolio, signals
+from ibs_core.groundwork import gates
 from ibs_core.ledger import money_of, open_positions
 from ibs_core.positions import by_exit
 from ibs_core.report.curve import curve_statistics, session_pnl
@@ -79,7 +80,7 @@ def try_jobs(stage: Stage, jobs: Iterable[Job]) -> Iterator[Tried]:
     Tried
         In the order of the jobs.
     """
-    seen = np.zeros(len(stage.laid.bars), signals.SIGNAL)
+    seen = np.zeros(len(stage.ground.schedule), signals.SIGNAL)
     for job in jobs:
         trades, _, book = replayed(stage, job, seen)
         yield _measured(stage, job, trades, book)
@@ -102,13 +103,10 @@ def replayed(stage: Stage, job: Job, seen: Records) -> tuple[Records, Records, R
     (n_symbols,) POSITION
         All as a back-test with the candidate's settings makes them.
     """
-    laid = stage.laid
-    for i, (start, rows) in enumerate(zip(laid.starts, stage.rows, strict=True)):
-        own = slice(int(start["bar"]), int(start["stop"]))
-        signals.gate_many(job.params[i], stage.n_days[i], stage.schedule[own], rows, seen[own])
-        seen["gate"][own][len(rows) :] = signals.NOT_TRADED
+    ground = stage.ground
+    gates(ground, job.params, seen)
     none = np.zeros(0, portfolio.INPUT)
-    return backtest.decide(laid, job.params, job.risk, stage.schedule, seen, none)
+    return backtest.decide(ground.laid, job.params, job.risk, ground.schedule, seen, none)
 
 
 def _measured(stage: Stage, job: Job, trades: Records, book: Records) -> Tried:

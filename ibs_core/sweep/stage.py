@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 
-from ibs_core import signals
-from ibs_core.backtest import Laid, gather, lay
-from ibs_core.bars import NEVER, joined
-from ibs_core.feeds import lay_beside
+from ibs_core.bars import joined
+from ibs_core.groundwork import Ground, Laid, gather, lay_ground
 from ibs_core.ledger import line_of, marks_frame
 from ibs_core.parameters import make_params, make_risk
-from ibs_core.reading import Key, feeds_of
 from ibs_core.report.trade_facts import day_numbers
-from ibs_core.schedule import make_schedule
-from ibs_core.series import copied
 from ibs_core.universe import Universe
-from ibs_core.wiring import memory_of, new_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,10 +22,10 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
-    from ibs_core.backtest import Gathered
+    from ibs_core.bar_cache import Shelf
     from ibs_core.bars import Floats, Ints, Records
     from ibs_core.contracts import ContractMap
-    from ibs_core.feeds import Feed
+    from ibs_core.groundwork import Gathered
     from ibs_core.ledger import Line
     from ibs_core.market_data import MinuteSource
     from ibs_core.series import Series
@@ -66,22 +60,14 @@ class Stage:
 
     Attributes
     ----------
-    laid : Laid
-    schedule : (n_bars,) SCHEDULE
-    rows : tuple of (n_closed, n_columns) float64
-        Feature rows of each symbol's closed bars.
-    n_days : tuple of (n_closed,) int64
-        Sessions that each symbol's features had taken by each of those bars.
+    ground : Ground
     marks : tuple of Marks
         Of each symbol.
     days : (n_sessions,) int64, days since 1970-01-01
         Sessions of any symbol.
     """
 
-    laid: Laid
-    schedule: Records
-    rows: tuple[Floats, ...]
-    n_days: tuple[Ints, ...]
+    ground: Ground
     marks: tuple[Marks, ...]
     days: Ints
 
@@ -91,12 +77,14 @@ class Stage:
         A map of a file is a subclass, and what a cluster sends cannot be written to: compiled code, which knows
         plain arrays only, would be compiled anew for either.
         """
-        laid = self.laid
+        ground, laid = self.ground, self.ground.laid
         return Stage(
-            Laid(*map(_plain, (laid.bars, laid.path, laid.sessions, laid.starts))),
-            _plain(self.schedule),
-            tuple(_plain(each) for each in self.rows),
-            tuple(_plain(each) for each in self.n_days),
+            Ground(
+                Laid(*map(_plain, (laid.bars, laid.path, laid.sessions, laid.starts))),
+                _plain(ground.schedule),
+                _plain(ground.n_days),
+                tuple(_plain(each) for each in ground.columns),
+            ),
             self.marks,
             self.days,
         )
@@ -135,6 +123,8 @@ class Stages:
     start, end : date or None
     strict : bool
         Refuse data that would be repaired.
+    shelf : Shelf, optional
+        Where bars are kept from one run to the next.
     progress : callable
         Called with a root and the number of its minutes just read.
     """
@@ -148,6 +138,7 @@ class Stages:
         start: date | None,
         end: date | None,
         strict: bool,
+        shelf: Shelf | None = None,
         progress: Callable[[str, int], None],
     ) -> None:
         self._source, self._contracts = source, contracts
@@ -156,6 +147,7 @@ class Stages:
             "start": start,
             "end": end,
             "strict": strict,
+            "shelf": shelf,
             "progress": progress,
         }
         self._readings: OrderedDict[str, Gathered] = OrderedDict()
@@ -248,57 +240,14 @@ def _kept(held: OrderedDict[str, Any], key: str, most: int, make: Callable[[], A
 
 
 def _stage(symbols: Sequence[Symbol], found: Gathered) -> Stage:
-    schedules, rows, n_days = [], [], []
-    for symbol, series in zip(symbols, found.series, strict=True):
-        own = found.feeds[Key(symbol.root, symbol.rule.tf_ns)]
-        beside = lay_beside(symbol.wiring, own, feeds_of(symbol, found.feeds), symbol.rule.tf_ns)
-        schedule = make_schedule(series.bars, symbol.sessions, symbol.rule, series.seams)
-        schedule["feeds_cold"][: len(own.bars)] = beside.cold
-        schedules.append(schedule)
-        rows.append(_rows(symbol, own, beside.foreign, beside.day_pair, schedule))
-        n_days.append(np.searchsorted(own.days["end_ns"], own.bars["end_ns"], side="right"))
     marks = tuple(
         _marks(marks_frame(series, symbol.sessions, symbol.rule.first_date))
         for symbol, series in zip(symbols, found.series, strict=True)
     )
     days = np.unique(np.concatenate([each.days for each in marks]))
-    laid = _unended(lay(symbols, found.series), found.series)
-    return Stage(laid, joined(schedules), tuple(rows), tuple(n_days), marks, days)
+    return Stage(lay_ground(symbols, found), marks, days)
 
 
 def _marks(frame: pl.DataFrame) -> Marks:
     days = day_numbers(frame["session_date"])
     return Marks(days, frame["close_ns"].to_numpy(), frame["mark"].to_numpy())
-
-
-def _unended(laid: Laid, series: Sequence[Series]) -> Laid:
-    """Let a last bar that the data do not complete end NEVER: it fills and protects, but decides nothing."""
-    last = [
-        int(start["stop"]) - 1
-        for start, item in zip(laid.starts, series, strict=True)
-        if not item.complete
-    ]
-    if not last:
-        return laid
-    bars = copied(laid.bars)  # others may be made of the same reading
-    bars["end_ns"][last] = NEVER
-    return replace(laid, bars=bars)
-
-
-def _rows(
-    symbol: Symbol, own: Feed, foreign: Floats, day_pair: Floats, schedule: Records
-) -> Floats:
-    graph = symbol.wiring.graph
-    rows = np.empty((len(own.bars), len(graph.columns)))
-    signals.features_many(
-        graph,
-        memory_of(new_state(graph.bar)),
-        memory_of(new_state(graph.day)),
-        own.bars,
-        own.days,
-        np.ascontiguousarray(schedule["calendar"][: len(own.bars)]),
-        foreign,
-        day_pair,
-        rows,
-    )
-    return rows

@@ -93,7 +93,7 @@ def _traded(fitted: Fitted, candidate: Candidate, stages: Stages, busy: _Busy) -
     """Trade one window, and tell in `busy` how long it holds its symbols."""
     job, window = stages.job(candidate), fitted.window
     stage = _narrowed(stages.get(candidate), job.lines, window, busy)
-    seen = np.zeros(len(stage.laid.bars), signals.SIGNAL)
+    seen = np.zeros(len(stage.ground.schedule), signals.SIGNAL)
     records, decided, book = replayed(stage, job, seen)
     held = open_positions(book, job.lines)
     for trade in records:
@@ -113,7 +113,8 @@ def _traded(fitted: Fitted, candidate: Candidate, stages: Stages, busy: _Busy) -
 
 def _narrowed(stage: Stage, lines: Sequence[Line], window: Window, busy: _Busy) -> Stage:
     """Let no bar but those of the test sessions decide an entry, and none of a symbol still held."""
-    schedule, laid = stage.schedule.copy(), stage.laid
+    ground = stage.ground
+    schedule, laid = ground.schedule.copy(), ground.laid
     first, last = (np.datetime64(day, "D").astype(np.int64) for day in window.test)
     for start, line in zip(laid.starts, lines, strict=True):
         own = slice(int(start["bar"]), int(start["stop"]))
@@ -124,7 +125,7 @@ def _narrowed(stage: Stage, lines: Sequence[Line], window: Window, busy: _Busy) 
         # An exit that fills at a bar's end comes after what the bar decides.
         n_held = int(np.searchsorted(bars["end_ns"], until_ns, side="right"))
         traded[: n_held + cooldown] = 0
-    return replace(stage, schedule=schedule)
+    return replace(stage, ground=replace(ground, schedule=schedule))
 
 
 def _blocked(
@@ -140,5 +141,5 @@ def _blocked(
             list(candidate.settings.strategy_of(line.root).filters),
         )
         | refused_counts(decisions, line.root)
-        for start, line in zip(stage.laid.starts, lines, strict=True)
+        for start, line in zip(stage.ground.laid.starts, lines, strict=True)
     }
