@@ -197,6 +197,8 @@ def lay_beside(
     day_pair = np.full((len(day_ends), 2), np.nan)
     pair[:, 1] = day_pair[:, 1] = 0.0
     cold = np.zeros(len(ends), np.int64)
+    if not wiring.feeds:
+        return Beside(pair, day_pair, cold)
     own_dates = np.append(own.dates, np.iinfo(np.int64).min)[
         np.searchsorted(day_ends, ends, side="right") - 1
     ]

@@ -176,7 +176,7 @@ def _last_ended(feed: Record, bars: Records, until_ns: int) -> int:
     k = feed["stop"] - 1
     while k >= feed["bar"] and (bars[k]["end_ns"] > until_ns or bars[k]["end_ns"] == NEVER):
         k -= 1
-    return k
+    return int(k)
 
 
 @jit
@@ -193,7 +193,6 @@ def _next_end(
         while k < last and signals[k]["gate"] != CANDIDATE:
             k += 1
         if k > feed["bar"]:
-            position["mark"] = bars[k - 1]["close"]
             feed["bar"], feed["opened"], feed["crossed"] = k, 0, 0
             feed["path"] = feed["path_offset"] + bars[k]["path_start"]
     return bars[k]["end_ns"] if k <= last else NEVER
@@ -250,9 +249,40 @@ def decide_many(
     for i in range(len(book)):
         lasts[i] = _last_ended(feeds[i], bars, until_ns)
         ends[i] = _next_end(book[i], feeds[i], bars, signals, lasts[i], watched)
+    _replay(
+        *(until_ns, params, risk, book, desk, feeds, bars, schedule, signals, path, sessions),
+        *(inputs, trades, decisions, n, slices, ends, lasts, watched),
+    )
+
+
+@jit
+def _replay(
+    until_ns: int,
+    params: Records,
+    risk: Record,
+    book: Records,
+    desk: Record,
+    feeds: Records,
+    bars: Records,
+    schedule: Records,
+    signals: Records,
+    path: Records,
+    sessions: Records,
+    inputs: Records,
+    trades: Records,
+    decisions: Records,
+    n: Ints,
+    slices: Records,
+    ends: Ints,
+    lasts: Ints,
+    watched: int,
+) -> None:
+    """Do it in room that is there: a function that makes arrays counts references to all of them."""
     decided_ns = -NEVER
     while True:
-        time_ns = ends.min()
+        time_ns = NEVER
+        for i in range(len(ends)):
+            time_ns = min(time_ns, ends[i])
         alone = n[2] < len(inputs) and inputs[n[2]]["time_ns"] < time_ns
         if alone:
             time_ns = inputs[n[2]]["time_ns"]

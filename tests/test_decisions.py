@@ -175,6 +175,31 @@ def test_decide_called_slice_by_slice_gives_what_decide_many_gives(seed):
         assert getattr(whole, name).tobytes() == getattr(driven, name).tobytes(), name
 
 
+def test_what_symbols_settle_one_after_the_other_stands_in_order_of_time():
+    """A symbol that slept settles what others would have settled before it at an earlier slice."""
+    params, book = worlds.draw_params(np.random.default_rng(0)), positions.new_positions(4)
+    trades, decisions = np.zeros(4, positions.TRADE), np.zeros(4, portfolio.DECISION)
+    desk, n = portfolio.new_desk()[0], np.zeros(2, np.int64)
+    for i, time_ns in enumerate([20, 10, 20, 15]):
+        book[i]["status"], book[i]["trade"]["exit_price"] = LEAVING, np.nan
+        book[i]["trade"]["symbol"] = i
+        positions.fill(params[0], book[i], i, 0, time_ns, 100.0, 0, trades, n)
+        portfolio.record(decisions, n, time_ns, i, EXIT, ROLL_EXIT, 0.0)
+        portfolio.log_order(desk, time_ns)
+    for rows, time in ((trades, "exit_ns"), (decisions, "time_ns")):
+        assert rows[[time, "symbol"]].tolist() == [(10, 1), (15, 3), (20, 0), (20, 2)]
+    assert desk["order_ns"][:4].tolist() == [10, 15, 20, 20]
+    assert positions.by_exit(trades) is trades
+    assert positions.by_exit(trades[[2, 0, 3, 1]]).tobytes() == trades.tobytes()
+
+
+def test_the_last_orders_are_remembered_by_time_when_there_are_more_than_fit():
+    desk, times = portfolio.new_desk()[0], [*range(2, 2 * portfolio.MAX_ORDERS, 2), 1001, 5000, 999]
+    for time_ns in times:
+        portfolio.log_order(desk, time_ns)
+    assert set(desk["order_ns"].tolist()) == set(sorted(times)[-portfolio.MAX_ORDERS :])
+
+
 @settings(max_examples=15)
 @given(seed=SEEDS, data=st.data())
 def test_a_replay_that_is_cut_at_any_slice_and_resumed_gives_the_same_ledger(seed, data):
