@@ -112,7 +112,7 @@ def test_pages_and_polars_give_the_same_bars(
 def read(path):
     """Read the bars of a file as a back-test does."""
     universe = Universe(load_settings(), MAP, start=None, end=None)
-    (series,) = read_series(open_bars([path], MAP), universe, ["ES"]).values()
+    (series,) = read_series(open_bars([path], MAP), universe, ["ES"])[0].values()
     return series
 
 
