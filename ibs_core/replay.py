@@ -352,19 +352,8 @@ def _label(
             return
         time_ns = bars[feed[0]["bar"]]["end_ns"] if feed[0]["bar"] < feed[0]["stop"] else NEVER
         _settle(
-            time_ns,
-            params[0],
-            book[0],
-            0,
-            desk[0],
-            feed[0],
-            bars,
-            schedule,
-            path,
-            sessions,
-            trades,
-            decisions,
-            n,
+            *(time_ns, params[0], book[0], 0, desk[0], feed[0], bars, schedule, path, sessions),
+            *(trades, decisions, n),
         )
         if book[0]["status"] == FLAT or time_ns == NEVER:
             return
@@ -398,11 +387,8 @@ def label_many(
     trades : (n_candidates,) TRADE, written
     labelled : (n_candidates,) int64, written: 1 where the trade ended, 0 where the entry lapsed or the data end
     """
-    one, decisions, n = (
-        np.zeros(2, positions.TRADE),
-        np.zeros(64, portfolio.DECISION),
-        np.zeros(2, np.int64),
-    )
+    one, n = np.zeros(2, positions.TRADE), np.zeros(2, np.int64)
+    decisions = np.zeros(64, portfolio.DECISION)
     for c in range(len(candidates)):
         n[:] = 0
         k = candidates[c]
