@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet install --constraint requirements.lock
 
-.PHONY: demo demo-backtest demo-model demo-live demo-orders test check evidence bench bench-peers soak lock calendar format clean help
+.PHONY: demo demo-backtest demo-model demo-live demo-orders test check evidence bench bench-peers growth soak lock calendar format clean help
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 16
@@ -87,8 +87,11 @@ check: .venv/dev.stamp ## lint, types, architecture
 evidence: .venv/dev.stamp ## rebuild docs/evidence.md; its part on minute bars where they are
 	$(BIN)/python docs/build_evidence.py
 
-bench: .venv/dev.stamp ## speed and memory, as ratios against the same run
-	$(BIN)/python -m pytest bench -p benchmark --benchmark-only -q -s
+bench: .venv/dev.stamp ## speed and memory against budgets, as ratios within the run; writes bench/RESULTS.md
+	$(BIN)/python -m pytest bench -p benchmark -p no:hypothesispytest --benchmark-only --benchmark-quiet -q --results bench/RESULTS.md
+
+growth: .venv/dev.stamp ## rebuild docs/growth.md: time and memory against the size of everything
+	$(BIN)/python docs/build_growth.py
 
 # Their pins exclude one another: an environment each. One that does not install here is left out.
 PEERS := $(notdir $(basename $(wildcard bench/peers/*.txt)))

@@ -1,47 +1,44 @@
-"""A second run over the same data, with other parameters, against the first."""
+"""The back-test again over bars that it keeps: other parameters in a warm process, and the whole command."""
 
 from __future__ import annotations
 
-from conftest import in_process, tell
+import itertools
 
-RATIO = 0.15  # of the processor time of a run that reads; the aim is 80 ms
-_TWICE = """
-import json, sys, time
-from pathlib import Path
+import pytest
+from test_backtest import imports, run
+from timing import against_loop, in_turn
+
 from ibs_core.backtest import trade
 from ibs_core.bar_cache import Shelf
 from ibs_core.config import load_settings
 from ibs_core.contracts import load_contract_map
 from ibs_core.market_data import open_bars
 
-contracts, settings = load_contract_map(), load_settings()
-other = load_settings(overrides={"strategy": {"entry": {"ibs": [0.0, 0.19]}, "exits": {"bars": 7}}})
-shelf = Shelf(Path(sys.argv[2]), room=1 << 32, tell=print)
 
-def seconds(settings, shelf):
-    before = time.process_time()
-    trades = trade(open_bars([sys.argv[1]], contracts), settings, contracts, shelf=shelf).trades()
-    return time.process_time() - before, trades.height
-
-seconds(settings, shelf)
-seconds(settings, shelf)
-print(json.dumps({
-    "reading": min(seconds(settings, None) for _ in range(3)),
-    "kept": min(seconds(settings, shelf) for _ in range(15)),
-    "other": min(seconds(other, shelf) for _ in range(15)),
-    "bytes": sum(each.n_bytes for each in shelf.held()),
-}))
-"""
-
-
-def test_ten_years_again(benchmark, ten_years, tmp_path, capsys):
-    found = in_process(_TWICE, ten_years, tmp_path)
-    reading, kept, other = (found[name][0] for name in ("reading", "kept", "other"))
-    benchmark.extra_info.update(reading_s=reading, kept_s=kept, other_s=other)
-    benchmark.pedantic(lambda: None, rounds=1)
-    tell(
-        capsys,
-        f"41 M minutes again, processor time: {kept * 1e3:.0f} ms, with other parameters {other * 1e3:.0f} ms and "
-        f"{found['other'][1]:,} trades; reading {reading:.2f} s; {found['bytes'] / 1e6:.0f} MB kept",
+def settings_of(upper):
+    return load_settings(
+        overrides={"strategy": {"entry": {"ibs": [0.0, upper]}, "exits": {"bars": 7}}}
     )
-    assert max(kept, other) / reading <= RATIO
+
+
+def test_ten_years_of_twelve_symbols_again(benchmark, record, ten_years, tmp_path):
+    contracts = load_contract_map()
+    shelf = Shelf(tmp_path, room=4 << 30, tell=pytest.fail)
+    uppers = itertools.cycle((0.2, 0.19, 0.21, 0.18))
+
+    def again():
+        source = open_bars([ten_years], contracts)
+        return trade(source, settings_of(next(uppers)), contracts, shelf=shelf).trades()
+
+    again()  # the bars are kept
+    kept = sum(each.n_bytes for each in shelf.held())
+    ours, loop = against_loop(benchmark, again, rounds=20)
+    assert sum(each.n_bytes for each in shelf.held()) == kept > 0
+    record("cached-decade", ours, loop)
+    record("kept", kept / 1e6)
+
+
+def test_the_whole_command_again(benchmark, record, ten_years, tmp_path):
+    words = ("backtest", "--parquet", ten_years, "--out", tmp_path, "--no-report", "--quiet")
+    cached, bare = in_turn(benchmark, lambda: run(*words, IBS_CACHE_BYTES=""), imports, rounds=5)
+    record("cached-command", cached, bare)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import polars as pl
 import pytest
-from conftest import in_turn, tell
 from sample_run import sample_run
+from timing import in_turn
 
 from ibs_core.report.folder import read_run, write_run
 from ibs_core.report.prices import POINTS_A_SYMBOL, thin_bars
@@ -15,8 +16,6 @@ from ibs_core.report.run import TOTAL
 from ibs_core.report.tear_sheet import render
 
 N_TRADES = 75_000
-AIM_S, LARGEST_MB = 5.0, 12.0
-RATIO = 4.0  # of a JSON document of the same trades; measured 1.5
 COPIES = ("", "x", "y")
 
 
@@ -44,22 +43,16 @@ def large():
     return large
 
 
-def test_a_report_of_75_000_trades(benchmark, large, tmp_path, capsys):
+def test_a_report_of_75_000_trades(benchmark, record, large, tmp_path):
     folder = write_run(large, tmp_path, html=None)
-    page = render(large)  # Plotly's own script is read
-    ours, again, json = in_turn(
+    ours, again, as_json = in_turn(
+        benchmark,
         lambda: render(large),
         lambda: render(read_run(folder)),
         large.trades.write_json,
         rounds=5,
+        clock=time.process_time,
     )
-    size_mb = len(page.encode()) / 1e6
-    benchmark.extra_info.update(ratio_to_json=ours / json, page_mb=size_mb)
-    benchmark.pedantic(lambda: render(large), rounds=3)
-    tell(
-        capsys,
-        f"report of {N_TRADES:,} trades {ours:.2f} s, from its folder {again:.2f} s (aim {AIM_S:g}), "
-        f"{size_mb:.1f} MB; the trades as JSON {json:.2f} s: {ours / json:.1f}x",
-    )
-    assert size_mb <= LARGEST_MB
-    assert ours / json <= RATIO
+    record("report", ours, as_json)
+    record("report-again", again, as_json)
+    record("page", len(render(large).encode()) / 1e6)
