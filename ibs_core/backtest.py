@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ibs_core.series import Series
     from ibs_core.universe import Model, Symbol
 
-__all__ = ["Traded", "decide", "trade"]
+__all__ = ["Traded", "decide", "judge", "replay_read", "trade"]
 
 Records = NDArray[np.void]
 
@@ -135,11 +135,24 @@ def trade(
     )
     if seams is not None:
         gathered = gathered.with_seams(seams)
-    told = np.zeros(0, portfolio.INPUT) if inputs is None else inputs
-    return _traded(gathered, settings, told)
+    return replay_read(gathered, settings, inputs=inputs)
 
 
-def _traded(gathered: Gathered, settings: Settings, inputs: Records) -> Traded:
+def replay_read(gathered: Gathered, settings: Settings, *, inputs: Records | None = None) -> Traded:
+    """Replay bars that were read into trades.
+
+    Parameters
+    ----------
+    gathered : Gathered
+    settings : Settings
+        Those of its symbols.
+    inputs : (n_inputs,) INPUT, by time, optional
+        What only live knew.
+
+    Returns
+    -------
+    Traded
+    """
     symbols, series = gathered.symbols, gathered.series
     ground = lay_ground(symbols, gathered)
     params = joined([symbol.params for symbol in symbols])
@@ -147,9 +160,10 @@ def _traded(gathered: Gathered, settings: Settings, inputs: Records) -> Traded:
     if ground.columns:
         gates(ground, params, seen)
     else:
-        _judge(gathered, ground, seen)
+        judge(gathered, ground, seen)
     risk = make_risk(settings.risk, veto=settings.model.mode == "veto")
-    made = decide(ground.laid, params, risk, ground.schedule, seen, inputs)
+    told = np.zeros(0, portfolio.INPUT) if inputs is None else inputs
+    made = decide(ground.laid, params, risk, ground.schedule, seen, told)
     lines = [
         line_of(symbol, item.instruments, settings.costs)
         for symbol, item in zip(symbols, series, strict=True)
@@ -159,8 +173,16 @@ def _traded(gathered: Gathered, settings: Settings, inputs: Records) -> Traded:
     return Traded(symbols, series, known, found, lines, *made, gathered.warnings, gathered.drawer)
 
 
-def _judge(gathered: Gathered, ground: Ground, seen: Records) -> None:
-    """Observe every bar, and ask the models of the candidates."""
+def judge(gathered: Gathered, ground: Ground, seen: Records) -> None:
+    """Observe every bar, and ask the models of the candidates.
+
+    Parameters
+    ----------
+    gathered : Gathered
+    ground : Ground
+        Of it; what its schedule says of cold instruments is written.
+    seen : (n_bars,) SIGNAL, written
+    """
     for i, (symbol, item) in enumerate(zip(gathered.symbols, gathered.series, strict=True)):
         own, n = gathered.feeds[Key(symbol.root, symbol.rule.tf_ns)], len(item.closed)
         schedule, found = ground.schedule[ground.of(i)], seen[ground.of(i)]

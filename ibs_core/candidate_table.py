@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from ibs_core.bars import Ints
     from ibs_core.config import Settings
     from ibs_core.contracts import ContractMap
+    from ibs_core.feature_table import FeatureTable
     from ibs_core.market_data import MinuteSource
 
-__all__ = ["candidates", "follow"]
+__all__ = ["candidates", "follow", "labelled"]
 
 
 def candidates(
@@ -73,16 +74,31 @@ def candidates(
         *(source, alone, contracts), roots=symbols, names=names, only_full=True, progress=progress
     )
     for i, table in enumerate(tables):
-        places = np.flatnonzero(traded.signals[i]["gate"] == signals.CANDIDATE)
-        ended, trades = follow(traded, i, places)
-        rows = table.frame()[places[ended]]
-        decided = rows.select(pl.col("known_at").alias("time"), "session")
-        label = (trades["net_usd"] > 0.0).cast(pl.Int64).alias("label")
-        yield (
-            decided.hstack(trades.drop("score"))
-            .with_columns(label)
-            .hstack(rows.select(table.names))
-        )
+        yield labelled(traded, i, table)
+
+
+def labelled(traded: Traded, i: int, table: FeatureTable) -> pl.DataFrame:
+    """Label the candidates of one symbol.
+
+    Parameters
+    ----------
+    traded : Traded
+    i : int
+        Index of the symbol.
+    table : FeatureTable
+        Of it, over the same bars.
+
+    Returns
+    -------
+    polars.DataFrame
+        As `candidates` yields it.
+    """
+    places = np.flatnonzero(traded.signals[i]["gate"] == signals.CANDIDATE)
+    ended, trades = follow(traded, i, places)
+    rows = table.frame()[places[ended]]
+    decided = rows.select(pl.col("known_at").alias("time"), "session")
+    label = (trades["net_usd"] > 0.0).cast(pl.Int64).alias("label")
+    return decided.hstack(trades.drop("score")).with_columns(label).hstack(rows.select(table.names))
 
 
 def follow(traded: Traded, i: int, places: Ints) -> tuple[Ints, pl.DataFrame]:

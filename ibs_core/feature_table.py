@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ibs_core.universe import Instrument
     from ibs_core.wiring import Wiring
 
-__all__ = ["FeatureTable", "evaluate", "served", "tabulate"]
+__all__ = ["FeatureTable", "evaluate", "evaluate_read", "served", "serves", "tabulate"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,6 +106,25 @@ def served(contracts: ContractMap, roots: Sequence[str], feeds: Sequence[str]) -
         present.add("pair")
     catalogue = load_catalogue(contracts)
     return [name for name, each in catalogue.items() if feeds_of_node(each.node) <= present]
+
+
+def serves(feature: Feature, contract: Contract, present: frozenset[str]) -> bool:
+    """Tell whether data serve a feature for a symbol.
+
+    Parameters
+    ----------
+    feature : Feature
+    contract : Contract
+        The symbol's.
+    present : frozenset of str
+        Roots and feeds of which there are bars.
+
+    Returns
+    -------
+    bool
+    """
+    pair = {"pair"} if contract.pair in present else set()
+    return feeds_of_node(feature.node) <= present | pair
 
 
 def tabulate(
@@ -189,11 +208,7 @@ def evaluate(
     universe = Universe(settings, contracts, start=None, end=None)
     plans = [
         _Plan(
-            contracts.get(root),
-            TIMEFRAMES_NS[settings.strategy_of(root).signal_bar],
-            features,
-            present,
-            only_full=only_full,
+            contracts.get(root), _width_of(settings, root), features, present, only_full=only_full
         )
         for root in roots or source.roots
     ]
@@ -205,6 +220,57 @@ def evaluate(
         progress=progress,
     )
     feeds = {key: feed_of(item, universe.instrument(key.root)) for key, item in series.items()}
+    yield from _tables(plans, series, feeds, universe)
+
+
+def evaluate_read(
+    series: Sequence[Series],
+    feeds: Mapping[Key, Feed],
+    settings: Settings,
+    contracts: ContractMap,
+    features: Sequence[Feature],
+    *,
+    only_full: bool = False,
+) -> Iterator[FeatureTable]:
+    """Compute given features of bars that were read.
+
+    Parameters
+    ----------
+    series : sequence of Series
+        Of each symbol.
+    feeds : Mapping of Key to Feed
+        Of each symbol and of what features read; features that read anything else stay empty.
+    settings : Settings
+    contracts : ContractMap
+    features : sequence of Feature
+    only_full : bool
+        As `tabulate` takes it.
+
+    Yields
+    ------
+    FeatureTable
+        One a symbol.
+    """
+    present = frozenset(key.root for key in feeds)
+    by_key = {Key(each.root, _width_of(settings, each.root)): each for each in series}
+    plans = [
+        _Plan(contracts.get(key.root), key.tf_ns, features, present, only_full=only_full)
+        for key in by_key
+    ]
+    universe = Universe(settings, contracts, start=None, end=None)
+    yield from _tables(plans, by_key, feeds, universe)
+
+
+def _width_of(settings: Settings, root: str) -> int:
+    return TIMEFRAMES_NS[settings.strategy_of(root).signal_bar]
+
+
+def _tables(
+    plans: Sequence[_Plan],
+    series: Mapping[Key, Series],
+    feeds: Mapping[Key, Feed],
+    universe: Universe,
+) -> Iterator[FeatureTable]:
     workers = os.cpu_count() or 1
     with ThreadPoolExecutor(max_workers=workers) as pool:  # the kernels hold no lock
         list(pool.map(lambda key: feeds[key].compute(_lookups(plans, key)), feeds))
@@ -275,8 +341,7 @@ class _Plan:
         *,
         only_full: bool,
     ) -> None:
-        pair = {"pair"} if contract.pair in present else set()
-        can = [feeds_of_node(each.node) <= present | pair for each in features]
+        can = [serves(each, contract, present) for each in features]
         self.names = tuple(each.name for each in features)
         self.columns = np.flatnonzero(can)
         self.wiring = wire(each.node for each, serves in zip(features, can, strict=True) if serves)

@@ -152,7 +152,7 @@ class Universe:
         *,
         start: date | None,
         end: date | None,
-        models: Callable[[str], Model] | None = None,
+        models: Callable[[str], Model | None] | None = None,
     ) -> None:
         self._models = models
         self._settings = settings

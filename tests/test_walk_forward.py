@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from dataclasses import replace
 from datetime import date, timedelta
 from itertools import pairwise
 
 import polars as pl
 import pytest
-from click.testing import CliRunner
 from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
+from walk_forward_worlds import CONTRACTS, ROOTS, Changed, run, stages_of
 
 from ibs_core.backtest import trade
-from ibs_core.cli.main import cli
 from ibs_core.config import Settings, load_settings
-from ibs_core.contracts import load_contract_map
-from ibs_core.errors import ConfigError, DataError, EnvironmentFault, IbsError
+from ibs_core.errors import ConfigError, DataError, EnvironmentFault
 from ibs_core.market_data import open_bars
 from ibs_core.market_data.memory import hold
 from ibs_core.outcome import summarise
@@ -32,18 +29,15 @@ from ibs_core.research.trial_ledger import TrialLedger
 from ibs_core.sweep.candidate import CandidateMaker
 from ibs_core.sweep.grid import Axis, Grid
 from ibs_core.sweep.run import Record
-from ibs_core.sweep.stage import Stages
 from ibs_core.sweep.workers import Workers
 from ibs_core.walk_forward.choice import choose
-from ibs_core.walk_forward.cut import BarsUntil
+from ibs_core.walk_forward.cut import StagesUntil
 from ibs_core.walk_forward.fit import Bench, Fitted, fit
 from ibs_core.walk_forward.out_of_sample import trade_windows
 from ibs_core.walk_forward.results import conclude
 from ibs_core.walk_forward.stitch import Account, stitch
 from ibs_core.walk_forward.windows import cut_windows, marks_of
 
-CONTRACTS = load_contract_map()
-ROOTS = tuple(root for root in CONTRACTS.contracts if root in ("ES", "CL"))
 GRID = Grid((Axis("strategy.entry.ibs.1", (0.2, 0.3, 0.4)), Axis("strategy.exits.bars", (2, 4))))
 WORDS = ["--grid", "strategy.entry.ibs.1=0.2:0.4:0.1", "--grid", "strategy.exits.bars=2,4"]
 SIZES = ["--train-sessions", "20", "--test-sessions", "12"]
@@ -59,17 +53,6 @@ def bars(tmp_path_factory):
 @pytest.fixture(scope="module")
 def held(bars):
     return hold(open_bars([bars], CONTRACTS))
-
-
-def run(bars, out, *words, code=0):
-    places = ["--parquet", str(bars), "--out", str(out), "--models", str(out.parent / "models")]
-    done = CliRunner().invoke(cli, ["walk-forward", *places, "--jobs", "1", *words])
-    error = done.exception
-    if isinstance(error, IbsError):
-        assert code == error.exit_code, error
-        return str(error)
-    assert done.exit_code == code, (done.output, error)
-    return done.output
 
 
 # ---------------------------------------------------------------- windows
@@ -130,25 +113,6 @@ def test_each_objective_chooses_its_best_among_those_that_traded():
     assert [choose(losing[:1], each) for each in ("plateau", "sharpe", "net")] == [None] * 3
 
 
-class Changed:
-    """Bars that are of another contract, at other prices, from an instant on."""
-
-    def __init__(self, held, from_ns, factor):
-        self._held, self._from_ns, self._factor = held, from_ns, factor
-
-    def __getattr__(self, name):
-        return getattr(self._held, name)
-
-    def stream(self, roots=None, *, volume=False):
-        yield from self._held.between(until_ns=self._from_ns).stream(roots, volume=volume)
-        for run in self._held.between(first_ns=self._from_ns).stream(roots, volume=volume):
-            names = ("open", "high", "low", "close")
-            prices = {name: getattr(run, name) * self._factor for name in names}
-            for each in prices.values():
-                each.setflags(write=False)
-            yield replace(run, instrument="changed", contract_id=run.contract_id + 1, **prices)
-
-
 def fitted_on(source, window, marks, folder, objective="plateau"):
     paths = GRID.paths
     # Positions are held overnight: what a training end leaves open must not look further.
@@ -159,8 +123,8 @@ def fitted_on(source, window, marks, folder, objective="plateau"):
         generated=True, clock=lambda: 0,
     )  # fmt: skip
     bench = Bench(
-        maker, GRID, source, CONTRACTS, ROOTS, record, {}, folder / "windows", objective,
-        Workers(1), resume=False, strict=False,
+        maker, GRID, stages_of(source), ROOTS, record, {}, folder / "windows", objective,
+        Workers(1), resume=False,
     )  # fmt: skip
     return fit(bench, window, marks, lambda _what, _n: None)
 
@@ -172,13 +136,6 @@ def windows(held):
     marks = marks_of(stages.get(maker.make((0.2, 2))), ROOTS)
     sizes = {"train_sessions": 20, "test_sessions": 12, "embargo": 0, "anchored": False}
     return cut_windows(marks, **sizes), marks
-
-
-def stages_of(source, roots=ROOTS):
-    return Stages(
-        source, CONTRACTS, roots,
-        start=None, end=None, strict=False, progress=lambda _root, _rows: None,
-    )  # fmt: skip
 
 
 def table_of(folder):
@@ -210,9 +167,54 @@ def test_bars_before_the_training_end_do_change_results(held, windows, tmp_path)
     assert not table_of(tmp_path / "a").equals(table_of(tmp_path / "b"))
 
 
-def test_bars_that_start_after_the_cut_are_told_in_words(held):
-    with pytest.raises(DataError, match="before the first training sessions end"):
-        list(BarsUntil(held, 0).stream(["ES"]))
+RULES = {
+    "plain": {},
+    "minutes inside bars": {"strategy": {"exits": {"protective": {"stop": {"percent": 0.4}}}}},
+    "widths": {"symbols": {"ES": {}, "CL": {"strategy": {"signal_bar": "4h"}}}},
+    "days, and the pair": {"strategy": {"signal_bar": "1d", "filters": {"day_ibs": [0, 1]}}},
+    "loss": {"risk": {"daily_loss_usd": 500}, "symbols": {"ES": {"strategy": {"signal_bar": "30m"}}, "CL": {}}},
+}  # fmt: skip
+
+
+def by_symbol(laid):
+    """Bars of each symbol, and the minutes inside them: the last may stand there although none came after it."""
+    for start in laid.starts:
+        bars = laid.bars[start["bar"] : start["stop"]].copy()
+        path = laid.path[start["path_offset"] :][: bars["path_stop"][-2]]
+        bars["path_stop"][-1] = 0
+        yield bars.tobytes(), path.tobytes()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_bars_cut_by_session_are_those_of_data_that_end_there(held, windows, rule):
+    settings = Settings.model_validate(RULES[rule])
+    maker = CandidateMaker(settings, CONTRACTS, ROOTS, start=None, end=None, paths=GRID.paths)
+    candidate, whole = maker.make((0.3, 4)), stages_of(held)
+    for window in windows[0]:
+        cut = StagesUntil(whole, ROOTS, window.train, window.train_ends_ns).get(candidate)
+        ended = stages_of(held.between(until_ns=window.train_ends_ns), span=window.train)
+        own = ended.get(candidate)
+        for mine, theirs in zip(*map(by_symbol, (cut.ground.laid, own.ground.laid)), strict=True):
+            assert mine == theirs
+        assert cut.ground.laid.sessions.tobytes() == own.ground.laid.sessions.tobytes()
+        assert cut.ground.schedule.tobytes() == own.ground.schedule.tobytes()
+        assert cut.ground.n_days.tolist() == own.ground.n_days.tolist()
+        features = ([each.tobytes() for each in stage.ground.columns] for stage in (cut, own))
+        assert next(features) == next(features)
+        assert str(cut.marks) == str(own.marks)
+        assert cut.days.tolist() == own.days.tolist()
+
+
+def test_windows_share_one_reading(bars, tmp_path, monkeypatch):
+    from ibs_core.one_pass import Reader
+
+    plain, calls = Reader.read, []
+    monkeypatch.setattr(
+        Reader, "read", lambda *given, **more: calls.append(1) or plain(*given, **more)
+    )
+    told = json.loads(run(bars, tmp_path / "out", *WORDS[:2], *SIZES, "--json"))
+    assert len(told["windows"]) == 3
+    assert len(calls) == 2  # one for all windows, one for the configuration as it is
 
 
 # ---------------------------------------------------------------- what is traded
@@ -465,6 +467,21 @@ def test_an_interrupted_walk_forward_goes_on_to_the_same_result(
 def test_what_cannot_be_walked_is_told_in_words(bars, tmp_path, words, code, told):
     assert told in run(bars, tmp_path / "out", *words, code=code)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_cluster_finds_what_this_machine_does(walked, bars, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    options = {"threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    with distributed.LocalCluster(n_workers=2, **options) as cluster:
+        run(bars, tmp_path / "there", *WORDS, *SIZES, "--cluster", cluster.scheduler_address)
+    for window in ("001", "002", "003"):
+        there, here = (
+            each / "windows" / window / "results.parquet"
+            for each in (tmp_path / "there", walked[0])
+        )
+        assert there.read_bytes() == here.read_bytes()
+    told = json.loads((tmp_path / "there" / "summary.json").read_text())
+    assert told | {"run": ""} == walked[1] | {"run": ""}
 
 
 def test_a_folder_that_holds_something_is_kept(walked, bars, tmp_path):

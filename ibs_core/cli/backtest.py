@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import shlex
-import sys
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -75,6 +71,7 @@ def backtest(
     span = options.span_of(start, end)
     options.folder_of(out)
     silent = json_ or quiet
+    from ibs_core.cli.run_package import package
     from ibs_core.cli.veto_models import models_for
     from ibs_core.market_data import open_bars
 
@@ -90,7 +87,7 @@ def backtest(
         strict=strict,
         silent=silent,
     )
-    run = _package(outcome, settings, contracts, source, roots=roots, span=span)
+    run = package(outcome, settings, contracts, source, roots=roots, span=span)
     folder = _write(run, out, report=not no_report)
     if json_:
         options.say_json({"run": str(folder), "stats": run.stats, "warnings": run.meta["warnings"]})
@@ -125,56 +122,6 @@ def _run(
             shelf=shelf,
             progress=progress,
         )
-
-
-def _package(
-    outcome: Outcome,
-    settings: Settings,
-    contracts: ContractMap,
-    source: BarSource,
-    *,
-    roots: list[str] | None,
-    span: tuple[date | None, date | None],
-) -> Run:
-    from ibs_core.config import resolved_yaml
-    from ibs_core.report.run import Run
-    from ibs_core.research.sample_data import is_generated
-
-    text = resolved_yaml(settings)
-    selection = {"symbols": roots, "start": span[0], "end": span[1]}
-    warnings = [
-        *outcome.warnings,
-        *(f"{what}: {why}; left out" for what, why in source.skipped.items()),
-    ]
-    meta: dict[str, Any] = {
-        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["ibs", *sys.argv[1:]]),
-        "versions": _versions(),
-        "data_digest": source.digest(),
-        "contract_map_digest": contracts.digest,
-        "generated_data": any(is_generated(path) for path in source.files),
-        "config_hash": hashlib.sha256(f"{text}{selection}".encode()).hexdigest(),
-        "selection": {key: str(value) if value else None for key, value in selection.items()},
-        "warnings": warnings,
-    }
-    return Run(
-        meta=meta,
-        config_yaml=text,
-        stats=outcome.stats,
-        trades=outcome.trades,
-        decisions=outcome.decisions,
-        equity=outcome.equity,
-        bars=outcome.bars,
-        lows=outcome.lows,
-    )
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    from ibs_core import __version__
-
-    return {"ibs": __version__, **{name: version(name) for name in ("numba", "numpy", "polars")}}
 
 
 def _write(run: Run, out: Path, *, report: bool) -> Path:

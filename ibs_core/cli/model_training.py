@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ibs_core.training.plan import Plan
     from ibs_core.training.train import Trained
 
-__all__ = ["keep", "train"]
+__all__ = ["keep", "train", "whole_numbers"]
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
 _SEARCH = (
@@ -156,14 +156,15 @@ def _plan(numbers: dict[str, Any]) -> Plan:
     from ibs_core.training.plan import Plan, Space
 
     space = Space(
-        trees=_whole("--trees", numbers.pop("trees")),
-        min_leaf=_whole("--min-leaf", numbers.pop("min_leaf")),
-        keep=_whole("--keep", numbers.pop("keep")),
+        trees=whole_numbers("--trees", numbers.pop("trees")),
+        min_leaf=whole_numbers("--min-leaf", numbers.pop("min_leaf")),
+        keep=whole_numbers("--keep", numbers.pop("keep")),
     )
     return Plan(**numbers, space=space)
 
 
-def _whole(option: str, text: str) -> tuple[int, ...]:
+def whole_numbers(option: str, text: str) -> tuple[int, ...]:
+    """Read numbers above 0 with commas, each once."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise ConfigError(

@@ -36,7 +36,6 @@ __all__ = [
     "features_of",
     "folder_of",
     "grid",
-    "jobs",
     "models_folder",
     "paths_of",
     "progress_bar",
@@ -51,6 +50,7 @@ __all__ = [
     "span",
     "span_of",
     "strict",
+    "workers",
 ]
 
 # Readers say what is wrong with a path, with the exit code of a missing permission.
@@ -155,8 +155,13 @@ def grid(function: _F) -> _F:
     )(function)
 
 
-def jobs(function: _F) -> _F:
-    """Add ``--jobs``."""
+def workers(function: _F) -> _F:
+    """Add ``--jobs`` and ``--cluster``: who tries candidates."""
+    function = click.option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Dask scheduler, such as tcp://127.0.0.1:8786, whose workers try the candidates instead.",
+    )(function)
     return click.option(
         "--jobs",
         type=int,

@@ -43,12 +43,7 @@ __all__ = ["sweep"]
 @click.option(
     "--seed", type=click.IntRange(0, 2**31 - 1), default=7, show_default=True, help="Of --search."
 )
-@options.jobs
-@click.option(
-    "--cluster",
-    metavar="ADDRESS",
-    help="Dask scheduler, such as tcp://127.0.0.1:8786, whose workers try the candidates instead.",
-)
+@options.workers
 @options.resumable("sweep")
 @options.models_folder
 @options.strict

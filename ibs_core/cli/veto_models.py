@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ibs_core.explain import Explainer
     from ibs_core.universe import Model
 
-__all__ = ["MODELS", "explainer_of", "folder_of_model", "models_for"]
+__all__ = ["MODELS", "explainer_of", "folder_of_model", "models_for", "open_model"]
 
 MODELS = Path("models")
 """Where the versions of each symbol stand, one promoted."""
@@ -68,11 +68,39 @@ def explainer_of(root: str, settings: Settings) -> Explainer:
 
 
 def _open(root: str, settings: Settings, contracts: ContractMap, choice: Choice) -> Model:
+    return open_model(folder_of_model(root, settings), root, settings, contracts, choice)
+
+
+def open_model(
+    folder: Path, root: str, settings: Settings, contracts: ContractMap, choice: Choice = "auto"
+) -> Model:
+    """Open a bundle as the model of a root.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the bundle.
+    root : str
+    settings : Settings
+        Whose candidates it will score.
+    contracts : ContractMap
+    choice : {"auto", "compiled", "onnxruntime"}
+        What scores.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    ConfigError, DataError, EnvironmentFault
+        It is not sound, or not a model of these candidates.
+    """
     from adapters.onnx_scorer import choose_scorer, verify
     from ibs_core.bundle import load_bundle
     from ibs_core.universe import Model
 
-    bundle = load_bundle(folder_of_model(root, settings))
+    bundle = load_bundle(folder)
     card = bundle.card
     faults: list[IbsError] = verify(bundle, contracts)
     if faults:

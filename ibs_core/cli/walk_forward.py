@@ -10,6 +10,7 @@ import click
 
 from ibs_core.cli import options
 from ibs_core.cli.caching import caching
+from ibs_core.cli.walk_forward_veto import refuse_idle, veto_options
 from ibs_core.errors import ConfigError, EnvironmentFault
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ __all__ = ["walk_forward"]
     show_default=True,
     help="What is best in training: the plateau score, the Sharpe ratio, the net profit.",
 )
-@options.jobs
+@options.workers
+@veto_options
 @options.resumable("walk-forward")
 @options.models_folder
 @options.strict
@@ -74,6 +76,7 @@ def walk_forward(
     end: str | None,
     grids: tuple[str, ...],
     jobs: int,
+    cluster: str | None,
     out: Path,
     models: Path,
     cache: Caching,
@@ -83,12 +86,13 @@ def walk_forward(
 ) -> None:
     """Choose parameters on training sessions only, trade the sessions that follow, window after window.
 
-    The out-of-sample trades are stitched into one run. Every candidate of every window is a trial in the ledger
-    of --models.
+    With --veto the models are made anew in every window too, of its own candidates. The out-of-sample trades are
+    stitched into one run. Every candidate and every model that is tried is a trial in the ledger of --models.
     """
     paths = options.paths_of(parquet, more)
     span = options.span_of(start, end)
     options.folder_of(models, "--models")
+    refuse_idle(asked)
     from ibs_core.bar_cache import drawer_of, roots_once
     from ibs_core.cli.walk_forward_run import Task
     from ibs_core.market_data import open_bars
@@ -108,7 +112,7 @@ def walk_forward(
     # Tasks given up are what an interrupt means; joblib tells of them as of a mistake.
     warnings.filterwarnings("ignore", message=r"\d+ tasks", category=UserWarning)
     try:
-        told = task.run(out, models, jobs=jobs, silent=silent)
+        told = task.run(out, models, jobs=jobs, cluster=cluster, silent=silent)
     except KeyboardInterrupt:
         click.echo(
             f"interrupted: what was tried is kept in {out}; the same command with --resume goes on",

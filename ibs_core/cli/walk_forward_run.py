@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ibs_core.sweep.grid import Grid
     from ibs_core.sweep.run import Record
     from ibs_core.sweep.stage import Stages
+    from ibs_core.walk_forward.fit import Bench, Fitted
     from ibs_core.walk_forward.out_of_sample import Tested
     from ibs_core.walk_forward.results import Results
     from ibs_core.walk_forward.stitch import Stitched
@@ -40,6 +41,8 @@ _UNTOUCHED: Final = (
     *("trades", "sessions", "net_usd", "open_usd", "sharpe", "profit_factor", "win_rate"),
     *("expectancy_usd", "max_drawdown_usd"),
 )
+_N_READINGS: Final = 8
+"""More than swept signal bars have widths: every window takes its bars from the same few."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,43 +67,85 @@ class Task:
     span: tuple[date | None, date | None]
     asked: dict[str, Any]
 
-    def run(self, out: Path, models: Path, *, jobs: int, silent: bool) -> Told:
+    def run(self, out: Path, models: Path, *, jobs: int, cluster: str | None, silent: bool) -> Told:
         """Cut, fit, trade, stitch and write."""
         try:
-            from ibs_core.sweep.workers import Workers
+            from ibs_core.sweep.workers import workers
             from ibs_core.walk_forward.fit import Bench, fit
         except ImportError as error:
-            raise EnvironmentFault(
-                "walk-forwards need an extra", found=str(error), remedy="pip install 'ibs[train]'"
-            ) from error
-        from ibs_core.walk_forward.out_of_sample import trade_windows
+            raise _extra(error) from error
         from ibs_core.walk_forward.windows import cut_windows, marks_of
 
         maker, first = self._candidates()
+        asked = self._features()
         options.compile_notice(silent=silent)
-        stages = self._stages(silent=silent)
-        marks = marks_of(stages.get(first), self.roots)
-        names = ("train_sessions", "test_sessions", "embargo", "anchored")
-        windows = cut_windows(marks, **{name: self.asked[name] for name in names})
-        if not silent:
-            click.echo(
-                f"windows: {len(windows)}; candidates in each: {self.grid.spelt()}", err=True
+        with workers(jobs, cluster) as hands:
+            stages = self._stages(asked, silent=silent)
+            marks = marks_of(stages.get(first), self.roots)
+            names = ("train_sessions", "test_sessions", "embargo", "anchored")
+            windows = cut_windows(marks, **{name: self.asked[name] for name in names})
+            if not silent:
+                click.echo(
+                    f"windows: {len(windows)}; candidates in each: {self.grid.spelt()}", err=True
+                )
+            record = self._record(models)
+            bench = Bench(
+                *(maker, self.grid, stages, self.roots, record),
+                facts=self._facts(record),
+                folder=out / "windows",
+                objective=self.asked["objective"],
+                workers=hands,
+                resume=self.asked["resume"],
             )
-        untouched = self._untouched(windows)
-        record = self._record(models)
-        bench = Bench(
-            *(maker, self.grid, self.source, self.contracts, self.roots, record),
-            facts=self._facts(record),
-            folder=out / "windows",
-            objective=self.asked["objective"],
-            workers=Workers(jobs),
-            resume=self.asked["resume"],
-            strict=self.asked["strict"],
-        )
-        total = len(windows) * len(self.grid)
-        with options.progress_bar("fitting", lambda: total, silent=silent) as progress:
-            fitted = [fit(bench, window, marks, progress) for window in windows]
-        return self._conclude(out, list(trade_windows(fitted, stages)), marks, untouched, record)
+            total = len(windows) * len(self.grid)
+            with options.progress_bar("fitting", lambda: total, silent=silent) as progress:
+                fitted = [fit(bench, window, marks, progress) for window in windows]
+        if asked:
+            places = (out / "windows", models)
+            fitted = self._with_vetoes(fitted, bench, marks, asked, places, jobs, silent=silent)
+        return self._conclude(out, fitted, stages, marks, record)
+
+    def _features(self) -> tuple[str, ...]:
+        """Name what models may choose from; nothing where no veto was asked for."""
+        if not self.asked["veto"]:
+            return ()
+        from ibs_core.cli.walk_forward_veto import features_asked, n_trials
+
+        n_trials(self.asked)  # a fault in any number is told before the work
+        return features_asked(self.asked["features"], self.source, self.contracts)
+
+    def _with_vetoes(
+        self,
+        fitted: Sequence[Fitted],
+        bench: Bench,
+        marks: pl.DataFrame,
+        names: tuple[str, ...],
+        places: tuple[Path, Path],
+        jobs: int,
+        *,
+        silent: bool,
+    ) -> list[Fitted]:
+        """Train the models of every window, of the candidates that its choice makes."""
+        try:
+            from ibs_core.cli.walk_forward_veto import bench_of, n_trials
+            from ibs_core.walk_forward.veto import fit_vetoes
+        except ImportError as error:
+            raise _extra(error) from error
+        from ibs_core.walk_forward.fit import there
+
+        total = len(fitted) * len(self.roots) * n_trials(self.asked)
+        with options.progress_bar("training", lambda: total, silent=silent) as progress:
+            vetoes = bench_of(
+                *(self.asked, bench.stages, bench.record, names, places),
+                jobs=jobs,
+                progress=progress,
+            )
+            return [
+                replace(
+                    each, vetoes=fit_vetoes(vetoes, each, there(self.roots, marks, each.window))
+                )
+                for each in fitted
+            ]
 
     def _candidates(self) -> tuple[CandidateMaker, Candidate]:
         """Make every candidate, so that a fault in any is told before the work; return the first too."""
@@ -124,12 +169,14 @@ class Task:
             maker.make(values)
         return maker, maker.made[0]
 
-    def _stages(self, *, silent: bool) -> Stages:
-        """Return what the test sessions are traded on: all sessions."""
+    def _stages(self, names: tuple[str, ...], *, silent: bool) -> Stages:
+        """Return what the test sessions are traded on: all sessions, and what features read beside them."""
         from ibs_core.sweep.stage import Stages
+        from ibs_core.walk_forward.watched import watcher
 
         if not silent:
             click.echo("reading the sessions …", err=True)
+        present = (*self.source.roots, *self.source.feeds) if names else ()
         return Stages(
             *(self.source, self.contracts, self.roots),
             start=self.span[0],
@@ -137,6 +184,8 @@ class Task:
             strict=self.asked["strict"],
             shelf=self.shelf,
             progress=lambda _root, _rows: None,
+            models=watcher(names, self.contracts, present) if names else None,
+            n_readings=_N_READINGS,
         )
 
     def _untouched(self, windows: Sequence[Window]) -> Outcome:
@@ -178,22 +227,30 @@ class Task:
     def _conclude(
         self,
         out: Path,
-        tested: Sequence[Tested],
+        fitted: Sequence[Fitted],
+        stages: Stages,
         marks: pl.DataFrame,
-        untouched: Outcome,
         record: Record,
     ) -> Told:
-        """Stitch, and write what was found."""
+        """Trade the test sessions, stitch, and write what was found."""
         from ibs_core.report.folder import write_text
+        from ibs_core.walk_forward.out_of_sample import trade_windows
         from ibs_core.walk_forward.page import render
         from ibs_core.walk_forward.results import conclude
         from ibs_core.walk_forward.stitch import Account, stitch
         from ibs_core.walk_forward.told import notes_on, sentences, trials_of
 
-        n_trials, trials = trials_of(record)
+        untouched = self._untouched([each.window for each in fitted])
+        n_trials, trials = trials_of(record, self.roots if self.asked["veto"] else ())
         account = Account.of(self.settings, self.contracts, self.roots)
+        tested = list(trade_windows(fitted, stages))
         stitched = stitch(tested, marks, account, trials)
-        found = conclude(self.grid, tested, stitched)
+        unvetoed = None
+        if self.asked["veto"]:
+            plain = trade_windows([replace(each, vetoes={}) for each in fitted], stages)
+            unvetoed = stitch(list(plain), marks, account, trials)
+        seed = self.asked.get("veto_seed", 0)
+        found = conclude(self.grid, tested, stitched, unvetoed=unvetoed, seed=seed)
         notes = [*notes_on(tested, found), *untouched.warnings]
         folder = self._write_run(out / "run", stitched, untouched, tested, notes)
         total, plain = stitched.stats["total"], untouched.stats["total"]
@@ -231,7 +288,7 @@ class Task:
         notes: Sequence[str],
     ) -> Path:
         """Write the stitched run as a back-test's, with what its windows chose."""
-        from ibs_core.cli.backtest import _package
+        from ibs_core.cli.run_package import package
         from ibs_core.report.folder import write_run
         from ibs_core.report.tear_sheet import render
         from ibs_core.walk_forward.told import choices
@@ -257,7 +314,7 @@ class Task:
             warnings=[mark, *notes],
         )
         span = (tested[0].fitted.window.test[0], tested[-1].fitted.window.test[1])
-        run = _package(
+        run = package(
             *(outcome, self.settings, self.contracts, self.source),
             roots=list(self.roots),
             span=span,
@@ -270,3 +327,9 @@ class Task:
         text = "".join(lines) + run.config_yaml
         run = replace(run, meta=meta, config_yaml=text)
         return write_run(run, out, html=render(run))
+
+
+def _extra(error: ImportError) -> EnvironmentFault:
+    return EnvironmentFault(
+        "walk-forwards need an extra", found=str(error), remedy="pip install 'ibs[train]'"
+    )

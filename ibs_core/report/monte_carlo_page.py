@@ -81,12 +81,13 @@ def _told(facts: Facts) -> str:
 
 
 def _quantiles(facts: Facts) -> str:
-    head = ["", "The run", *(f"{level:.0%}" for level in facts["levels"])]
-    rows = [
-        [label, usd(facts[key]["run_usd"]), *map(usd, facts[key]["quantiles_usd"])]
-        for key, label in STATISTICS.items()
+    """Lay out a row a level: a phone is narrow, and there are more levels than statistics."""
+    columns = [
+        [usd(facts[key]["run_usd"]), *map(usd, facts[key]["quantiles_usd"])] for key in STATISTICS
     ]
-    return table(head, rows)
+    names = ["The run", *(f"{level:.0%}" for level in facts["levels"])]
+    head = [label.replace(", ", ",<br>") for label in STATISTICS.values()]
+    return table(["", *head], list(zip(names, *columns, strict=True)))
 
 
 def _fan(facts: Facts) -> Facts:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 
-from ibs_core.bars import joined
+from ibs_core.bars import TIMEFRAMES_NS, joined
 from ibs_core.groundwork import Ground, Laid, gather, lay_ground
 from ibs_core.ledger import line_of, marks_frame
 from ibs_core.parameters import make_params, make_risk
+from ibs_core.reading import Key
 from ibs_core.report.trade_facts import day_numbers
 from ibs_core.universe import Universe
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from ibs_core.market_data import MinuteSource
     from ibs_core.series import Series
     from ibs_core.sweep.candidate import Candidate
-    from ibs_core.universe import Symbol
+    from ibs_core.universe import Model, Symbol
 
 __all__ = ["Job", "Marks", "Stage", "Stages"]
 
@@ -127,6 +128,10 @@ class Stages:
         Where bars are kept from one run to the next.
     progress : callable
         Called with a root and the number of its minutes just read.
+    models : callable, optional
+        Gives of a root a model whose features can be read beside what the rule needs.
+    n_readings : int
+        How many readings of the data are kept.
     """
 
     def __init__(
@@ -140,16 +145,20 @@ class Stages:
         strict: bool,
         shelf: Shelf | None = None,
         progress: Callable[[str, int], None],
+        models: Callable[[str], Model] | None = None,
+        n_readings: int = _N_READINGS,
     ) -> None:
-        self._source, self._contracts = source, contracts
+        self.source, self.contracts = source, contracts
         self._options: dict[str, Any] = {
             "roots": roots,
             "start": start,
             "end": end,
             "strict": strict,
             "shelf": shelf,
+            "models": models,
             "progress": progress,
         }
+        self._n_readings = n_readings
         self._readings: OrderedDict[str, Gathered] = OrderedDict()
         self._stages: OrderedDict[str, tuple[Stage, list[Symbol], list[Series]]] = OrderedDict()
         self.warnings: list[str] = []
@@ -166,6 +175,23 @@ class Stages:
         Stage
         """
         return self._made(candidate)[0]
+
+    def reading(self, candidate: Candidate) -> Gathered:
+        """Return the bars of whatever a candidate reads.
+
+        Parameters
+        ----------
+        candidate : Candidate
+
+        Returns
+        -------
+        Gathered
+        """
+        bars, _ = candidate.sharing
+        found: Gathered = _kept(
+            self._readings, bars, self._n_readings, lambda: self._read(candidate)
+        )
+        return found
 
     def job(self, candidate: Candidate) -> Job:
         """Return what a candidate adds to its stage.
@@ -202,12 +228,12 @@ class Stages:
         )
 
     def _made(self, candidate: Candidate) -> tuple[Stage, list[Symbol], list[Series]]:
-        bars, shared = candidate.sharing
+        _, shared = candidate.sharing
         if shared not in self._stages:
-            found = _kept(self._readings, bars, _N_READINGS, lambda: self._read(candidate))
+            found = self.reading(candidate)
             universe = Universe(
                 candidate.settings,
-                self._contracts,
+                self.contracts,
                 start=self._options["start"],
                 end=self._options["end"],
             )
@@ -221,7 +247,11 @@ class Stages:
         return self._stages[shared]
 
     def _read(self, candidate: Candidate) -> Gathered:
-        found = gather(self._source, candidate.settings, self._contracts, **self._options)
+        watched = candidate.settings.in_mode("shadow" if self._options["models"] else "off")
+        found = gather(self.source, watched, self.contracts, **self._options)
+        # What is read by sessions only may be of any width, so also of that which something else reads.
+        days = {Key(key.root, TIMEFRAMES_NS["1d"]): each for key, each in found.read.items()}
+        found = replace(found, read=days | dict(found.read))
         self.warnings = list(dict.fromkeys([*self.warnings, *found.warnings]))
         return found
 

@@ -25,37 +25,49 @@ if TYPE_CHECKING:
     from ibs_core.contracts import ContractMap
     from ibs_core.market_data import BarSource
 
-__all__ = ["Dataset", "open_dataset", "write_dataset"]
+__all__ = ["Dataset", "Origin", "open_dataset", "write_dataset"]
 
 _MARK: Final = "ibs.dataset"
 _ROWS: Final = "ibs.dataset.rows"
 
 
-@dataclass(frozen=True, slots=True)
-class Dataset:
-    """A dataset on disk, its rows not read.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where candidates come from.
 
     Attributes
     ----------
-    path : Path
-    symbols, features : tuple of str
-    data_digest, contract_map_digest, config_digest, feature_digest : str
-        SHA-256 of the bars, the contract map, the resolved settings and the formulas of `features`.
+    data_digest, contract_map_digest : str
+        SHA-256 of the bars and of the contract map.
     strategies : dict
         The rule by which each symbol's candidates were made, as JSON values.
     generated : bool
         Whether the bars were generated.
     """
 
+    data_digest: str
+    contract_map_digest: str
+    strategies: dict[str, dict[str, Any]]
+    generated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset(Origin):
+    """A dataset on disk, its rows not read.
+
+    Attributes
+    ----------
+    path : Path
+    symbols, features : tuple of str
+    config_digest, feature_digest : str
+        SHA-256 of the resolved settings and of the formulas of `features`.
+    """
+
     path: Path
     symbols: tuple[str, ...]
     features: tuple[str, ...]
-    data_digest: str
-    contract_map_digest: str
     config_digest: str
     feature_digest: str
-    strategies: dict[str, dict[str, Any]]
-    generated: bool
 
     def frame(self, symbol: str) -> pl.DataFrame:
         """Read one symbol's candidates.
@@ -129,10 +141,7 @@ def write_dataset(
         "contract_map_digest": contracts.digest,
         "config_digest": sha256(resolved_yaml(settings).encode()).hexdigest(),
         "feature_digest": feature_digest(features, contracts),
-        "strategies": {
-            root: settings.strategy_of(root).model_dump(mode="json", by_alias=True)
-            for root in chosen
-        },
+        "strategies": strategies_of(settings, chosen),
     }
     marks = {"ibs.version": ibs_core.__version__, _MARK: json.dumps(says, sort_keys=True)}
     if generated:
@@ -155,6 +164,24 @@ def write_dataset(
         "features": len(features),
         "generated_data": generated,
         "data_digest": says["data_digest"],
+    }
+
+
+def strategies_of(settings: Settings, roots: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Spell the rules by which candidates are made.
+
+    Parameters
+    ----------
+    settings : Settings
+    roots : sequence of str
+
+    Returns
+    -------
+    dict of str to dict
+        By root, JSON values.
+    """
+    return {
+        root: settings.strategy_of(root).model_dump(mode="json", by_alias=True) for root in roots
     }
 
 

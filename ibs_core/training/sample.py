@@ -17,11 +17,21 @@ from ibs_core.sessions import load_sessions, session_index
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import polars as pl
+
     from ibs_core.bars import Ints
     from ibs_core.contracts import ContractMap
     from ibs_core.training.dataset import Dataset
 
-__all__ = ["THRESHOLDS", "Choice", "Sample", "choose_threshold", "read_sample", "sharpe_of"]
+__all__ = [
+    "THRESHOLDS",
+    "Choice",
+    "Sample",
+    "choose_threshold",
+    "read_sample",
+    "sample_of",
+    "sharpe_of",
+]
 
 THRESHOLDS: Final = tuple(round(0.45 + 0.025 * i, 3) for i in range(13))
 """0.45 to 0.75."""
@@ -201,22 +211,44 @@ def read_sample(
         for name in names or dataset.features
         if resolve(name, contracts, where="dataset").for_models
     ]
-    frame = dataset.frame(symbol).sort("time", maintain_order=True)
+    frame = dataset.frame(symbol)
     if frame.is_empty():
         raise DataError(f"no candidate of {symbol}", where=str(dataset.path))
+    return sample_of(frame, symbol, usable, contracts)
+
+
+def sample_of(
+    frame: pl.DataFrame, symbol: str, names: Sequence[str], contracts: ContractMap
+) -> Sample:
+    """Lay candidates out as arrays.
+
+    Parameters
+    ----------
+    frame : polars.DataFrame
+        As `candidates` yields it, with at least one row.
+    symbol : str
+    names : sequence of str
+        Features for models, columns of the frame.
+    contracts : ContractMap
+
+    Returns
+    -------
+    Sample
+    """
+    frame = frame.sort("time", maintain_order=True)
     start = frame["time"].to_physical().to_numpy().astype(np.int64)
     end = frame["exit_time"].to_physical().to_numpy().astype(np.int64)
     calendar = load_sessions(contracts.get(symbol).session, int(start.min()), int(end.max()) + 1)
     dates = frame["session"].to_physical().to_numpy().astype(np.int64)
     session = np.searchsorted(calendar.trade_date, dates).astype(np.int64)
     with np.errstate(over="ignore"):  # becomes infinite, which is missing
-        rows = frame.select(usable).to_numpy().astype(np.float32)
+        rows = frame.select(names).to_numpy().astype(np.float32)
     rows[~np.isfinite(rows)] = np.nan
     idle = np.ones(len(calendar.trade_date), np.bool_)
     idle[session] = False
     return Sample(
         symbol,
-        tuple(usable),
+        tuple(names),
         np.ascontiguousarray(rows),
         frame["label"].to_numpy().astype(np.int64),
         frame["net_usd"].to_numpy().astype(np.float64),

@@ -19,11 +19,11 @@ from ibs_core.research.export import (
     library_versions,
     max_difference,
 )
-from ibs_core.research.purging import combinatorial, first_of_last, groups_of, holdout
-from ibs_core.research.stitching import stitch
+from ibs_core.research.purging import combinatorial, first_of_last, holdout
 from ibs_core.training.dataset import feature_digest
 from ibs_core.training.forests import complete, grow, out_of_fold, usable_splits
-from ibs_core.training.judgement import luck, measure, middle_path, sure_to_help
+from ibs_core.training.histories import judge, judge_forward
+from ibs_core.training.judgement import luck, measure, sure_to_help
 from ibs_core.training.nested import search_all
 from ibs_core.training.parts import parts_of
 from ibs_core.training.sample import choose_threshold
@@ -38,15 +38,14 @@ if TYPE_CHECKING:
     from ibs_core.contracts import ContractMap
     from ibs_core.research.purging import Split
     from ibs_core.research.trial_ledger import TrialLedger
-    from ibs_core.training.dataset import Dataset
+    from ibs_core.training.dataset import Origin
     from ibs_core.training.nested import Searched
-    from ibs_core.training.parts import Parts
     from ibs_core.training.plan import Plan
     from ibs_core.training.sample import Sample
     from ibs_core.training.search import Found
     from ibs_core.veto import Scorer
 
-__all__ = ["Trained", "Workshop", "train"]
+__all__ = ["Trained", "Workshop", "train", "train_on_all"]
 
 Mask = NDArray[np.bool_]
 
@@ -111,14 +110,38 @@ class _Final:
     threshold_re_estimated: bool
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Made:
+    """A model made and judged on the rows that it may see.
+
+    Attributes
+    ----------
+    best : Found
+    chosen : _Final
+    model : bytes
+    scorer : Scorer
+    metrics : dict
+    returns : (n_sessions,) float64
+        Of the history that is judged.
+    """
+
+    best: Found
+    chosen: _Final
+    model: bytes
+    scorer: Scorer
+    metrics: dict[str, Any]
+    returns: NDArray[np.float64]
+
+
 def train(
-    dataset: Dataset, sample: Sample, plan: Plan, workshop: Workshop, *, created_ns: int
+    origin: Origin, sample: Sample, plan: Plan, workshop: Workshop, *, created_ns: int
 ) -> Trained:
     """Train one symbol.
 
     Parameters
     ----------
-    dataset : Dataset
+    origin : Origin
+        Of the candidates: their dataset.
     sample : Sample
         Of one symbol of it.
     plan : Plan
@@ -153,34 +176,99 @@ def train(
             remedy="lower --holdout or --embargo, or add data",
         )
     past, future = sample.take(aside.train), sample.take(aside.test)
-    record = _record(dataset, past, plan, workshop)
+    made = _make(origin, past, plan, workshop)
+    found = luck(
+        made.returns,
+        workshop.ledger,
+        generated=origin.generated,
+        study=made.best.study,
+        symbol=past.symbol,
+    )
+    metrics = made.metrics | {
+        "holdout": _look_at(future, made.scorer, made.chosen, plan.seed),
+        "luck": found,
+        "rows": _rows(past, made.chosen)
+        | {"candidates": len(sample), "before_holdout": len(past), "holdout": len(future)},
+    }
+    card = _card(origin, past, plan, workshop, made, metrics, created_ns)
+    return Trained(card.model_copy(update={"trials": found["trials"]}), made.model)
+
+
+def train_on_all(
+    origin: Origin, sample: Sample, plan: Plan, workshop: Workshop, *, created_ns: int
+) -> Trained:
+    """Train one symbol on rows that all lie before what the model will trade: no holdout is set aside.
+
+    Parameters
+    ----------
+    origin : Origin
+    sample : Sample
+    plan : Plan
+        Its share of a holdout counts for nothing.
+    workshop : Workshop
+    created_ns : int
+        UTC ns; gives the version its date.
+
+    Returns
+    -------
+    Trained
+        Its card tells of no luck either: that is for whoever counts the trials of all trainings. So the same rows
+        make the same bytes, whatever the ledger holds.
+
+    Raises
+    ------
+    ConfigError, DataError, EnvironmentFault
+        As `train`.
+    """
+    made = _make(origin, sample, plan, workshop)
+    metrics = made.metrics | {"rows": _rows(sample, made.chosen) | {"candidates": len(sample)}}
+    return Trained(_card(origin, sample, plan, workshop, made, metrics, created_ns), made.model)
+
+
+def _make(origin: Origin, past: Sample, plan: Plan, workshop: Workshop) -> _Made:
+    """Search, judge and fit on rows all of which may be seen."""
+    record = _record(origin, past, plan, workshop)
     parts = parts_of(past, plan)
     everything: dict[str, Split | None] = {"all": None, **parts.judging, **parts.forward}
     searched = search_all(past, everything, plan, record, workshop.progress)
     workshop.progress(past.symbol, (plan.n_searches() - len(everything)) * plan.trials)  # dropped
     best = searched["all"].found
     chosen = _refit(past, plan, best)
-    assert best.parameters is not None
     model = export_forest(chosen.forest, len(chosen.columns))
     scorer = workshop.open_model(model)
     fitted = past.rows[np.ix_(chosen.rows, chosen.columns)]
-    metrics = _judge(past, parts, searched, workshop, dataset) | {
+    judged, returns = judge(past, parts, searched)
+    metrics = judged | {
         "dropped_splits": [*parts.dropped, *_notes(searched)],
         "export_max_difference": max_difference(chosen.forest, scorer, fitted),
-        "holdout": _look_at(future, scorer, chosen, plan.seed),
         "plan": _plain(plan),
         "search_sharpe_per_session": best.sharpe,
         "threshold_re_estimated": chosen.threshold_re_estimated,
-        "rows": _rows(sample, past, future, chosen),
-        "walk_forward": _walk_forward(past, parts.forward, searched),
+        "walk_forward": judge_forward(past, parts.forward, searched),
     }
-    names = tuple(sample.names[column] for column in chosen.columns)
-    told = json.dumps([sample.symbol, chosen.threshold, metrics], sort_keys=True)
-    made = sha256(model + told.encode())  # the same model judged by other trials is another version
+    return _Made(best, chosen, model, scorer, metrics, returns)
+
+
+def _card(
+    origin: Origin,
+    past: Sample,
+    plan: Plan,
+    workshop: Workshop,
+    made: _Made,
+    metrics: dict[str, Any],
+    created_ns: int,
+) -> Card:
+    """Say what a model is, of how many trials of its own."""
+    chosen, parameters = made.chosen, made.best.parameters
+    assert parameters is not None
+    names = tuple(past.names[column] for column in chosen.columns)
+    told = json.dumps([past.symbol, chosen.threshold, metrics], sort_keys=True)
+    version = sha256(made.model + told.encode())  # judged by other trials, it is another version
     day = datetime.fromtimestamp(created_ns // 10**9, UTC)
-    card = Card(
-        symbol=sample.symbol,
-        version=f"{day:%Y%m%d}-{made.hexdigest()[:8]}",
+    fitted = past.rows[np.ix_(chosen.rows, chosen.columns)]
+    return Card(
+        symbol=past.symbol,
+        version=f"{day:%Y%m%d}-{version.hexdigest()[:8]}",
         created=created_ns,
         features=names,
         feature_digest=feature_digest(names, workshop.contracts),
@@ -189,23 +277,22 @@ def train(
             first_decision=int(past.labels.start_ns.min()),
             last_label_end=int(past.labels.end_ns.max()),
         ),
-        data_digest=dataset.data_digest,
-        contract_map_digest=dataset.contract_map_digest,
-        generated=dataset.generated,
-        strategy=dataset.strategies[sample.symbol],
-        parameters=best.parameters,
-        seed=best.parameters["random_state"],
-        trials=metrics["luck"]["trials"],
+        data_digest=origin.data_digest,
+        contract_map_digest=origin.contract_map_digest,
+        generated=origin.generated,
+        strategy=origin.strategies[past.symbol],
+        parameters=parameters,
+        seed=parameters["random_state"],
+        trials=plan.n_searches() * plan.trials,
         metrics=metrics,
         libraries=library_versions(),
-        golden=golden_rows(scorer, fitted, threshold=chosen.threshold, seed=plan.seed),
-        model_sha256=sha256(model).hexdigest(),
+        golden=golden_rows(made.scorer, fitted, threshold=chosen.threshold, seed=plan.seed),
+        model_sha256=sha256(made.model).hexdigest(),
         promotion=None,
     )
-    return Trained(card, model)
 
 
-def _record(dataset: Dataset, past: Sample, plan: Plan, workshop: Workshop) -> Record:
+def _record(origin: Origin, past: Sample, plan: Plan, workshop: Workshop) -> Record:
     """Name the studies by all that decides their trials: the rows before the holdout and the plan."""
     seen = sha256(plan.digest().encode())
     held = past.labels
@@ -218,14 +305,14 @@ def _record(dataset: Dataset, past: Sample, plan: Plan, workshop: Workshop) -> R
         past.exit_session,
     ):
         seen.update(part.tobytes())
-    seen.update(repr((past.names, dataset.data_digest, past.dates.tolist())).encode())
+    seen.update(repr((past.names, origin.data_digest, past.dates.tolist())).encode())
     return Record(
         ledger=workshop.ledger,
         studies=workshop.studies,
         prefix=f"{past.symbol}-{seen.hexdigest()[:12]}",
-        data_digest=dataset.data_digest,
+        data_digest=origin.data_digest,
         feature_digest=feature_digest(past.names, workshop.contracts),
-        generated=dataset.generated,
+        generated=origin.generated,
         clock=workshop.clock,
     )
 
@@ -266,55 +353,6 @@ def _refit(past: Sample, plan: Plan, best: Found) -> _Final:
     return _Final(forest, columns, complete(past, columns), threshold, choice is not None)
 
 
-def _judge(
-    past: Sample,
-    parts: Parts,
-    searched: Mapping[str, Searched],
-    workshop: Workshop,
-    dataset: Dataset,
-) -> dict[str, Any]:
-    """Measure the procedure on the history of its middle path."""
-    name_of = {each.test_groups: name for name, each in parts.judging.items()}
-    selected = [
-        searched[name_of[split.test_groups]].selected if split.test_groups in name_of else None
-        for split in parts.outer
-    ]
-    n_groups = 1 + max(max(split.test_groups) for split in parts.outer)
-    paths = stitch(parts.outer, groups_of(past.labels.session, n_groups), selected) == 1.0
-    middle, sharpes = middle_path(past, paths)
-    returns = past.returns(past.traded(paths[middle]))[past.judged()]
-    everything = np.ones(len(past), np.bool_)
-    study = searched["all"].found.study
-    return {
-        "out_of_sample": measure(past, paths[middle]),
-        "out_of_sample_base": measure(past, everything),
-        "path": middle,
-        "paths_sharpe_per_session": sharpes,
-        "luck": luck(
-            returns,
-            workshop.ledger,
-            generated=dataset.generated,
-            study=study,
-            symbol=past.symbol,
-        ),
-    }
-
-
-def _walk_forward(
-    past: Sample, forward: Mapping[str, Split], searched: Mapping[str, Searched]
-) -> dict[str, Any] | None:
-    """Measure the procedure block after block, on the sessions of the blocks that could be judged."""
-    if not forward:
-        return None
-    rows = past.take(np.concatenate([split.test for split in forward.values()]))
-    selected = np.concatenate([searched[name].selected for name in forward]) == 1.0
-    return {
-        "base": measure(rows, np.ones(len(rows), np.bool_)),
-        "blocks": len(forward),
-        "filtered": measure(rows, selected),
-    }
-
-
 def _look_at(future: Sample, scorer: Scorer, chosen: _Final, seed: int) -> dict[str, Any]:
     """Score the holdout, once, with the file that trades."""
     rows = complete(future, chosen.columns)
@@ -331,15 +369,9 @@ def _look_at(future: Sample, scorer: Scorer, chosen: _Final, seed: int) -> dict[
     }
 
 
-def _rows(sample: Sample, past: Sample, future: Sample, chosen: _Final) -> dict[str, int]:
-    """Count what became of the candidates."""
-    return {
-        "candidates": len(sample),
-        "before_holdout": len(past),
-        "fitted": len(chosen.rows),
-        "missing_a_feature": len(past) - len(chosen.rows),
-        "holdout": len(future),
-    }
+def _rows(past: Sample, chosen: _Final) -> dict[str, int]:
+    """Count what became of the candidates that a model may see."""
+    return {"fitted": len(chosen.rows), "missing_a_feature": len(past) - len(chosen.rows)}
 
 
 def _plain(plan: Plan) -> dict[str, Any]:

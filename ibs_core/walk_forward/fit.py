@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -10,23 +10,22 @@ import yaml
 
 from ibs_core.sweep.folder import SweepFolder
 from ibs_core.sweep.run import Sweep, study_of
-from ibs_core.sweep.stage import Stages
 from ibs_core.walk_forward.choice import choose, scored
-from ibs_core.walk_forward.cut import BarsUntil
+from ibs_core.walk_forward.cut import StagesUntil
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from ibs_core.contracts import ContractMap
-    from ibs_core.market_data import MinuteSource
     from ibs_core.sweep.candidate import Candidate, CandidateMaker
     from ibs_core.sweep.grid import Grid
     from ibs_core.sweep.run import Record
+    from ibs_core.sweep.stage import Stages
     from ibs_core.sweep.workers import Workers
+    from ibs_core.walk_forward.veto import Veto
     from ibs_core.walk_forward.windows import Window
 
-__all__ = ["Bench", "Fitted", "fit"]
+__all__ = ["Bench", "Fitted", "fit", "there"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,11 +39,14 @@ class Fitted:
         None where no candidate could be chosen: the test sessions are not traded.
     row : dict or None
         Its training results.
+    vetoes : mapping of str to Veto
+        By root; empty where none was asked for.
     """
 
     window: Window
     candidate: Candidate | None
     row: dict[str, Any] | None
+    vetoes: Mapping[str, Veto] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,8 +57,8 @@ class Bench:
     ----------
     maker : CandidateMaker
     grid : Grid
-    source : MinuteSource
-    contracts : ContractMap
+    stages : Stages
+        Over all sessions.
     roots : tuple of str
         What is traded, in contract-map order.
     record : Record
@@ -66,13 +68,12 @@ class Bench:
     folder : Path
     objective : str
     workers : Workers
-    resume, strict : bool
+    resume : bool
     """
 
     maker: CandidateMaker
     grid: Grid
-    source: MinuteSource
-    contracts: ContractMap
+    stages: Stages
     roots: tuple[str, ...]
     record: Record
     facts: dict[str, Any]
@@ -80,7 +81,6 @@ class Bench:
     objective: str
     workers: Workers
     resume: bool
-    strict: bool
 
 
 def fit(
@@ -101,14 +101,8 @@ def fit(
     -------
     Fitted
     """
-    roots = _there(bench.roots, marks, window)
-    stages = Stages(
-        *(BarsUntil(bench.source, window.train_ends_ns), bench.contracts, roots),
-        start=window.train[0],
-        end=window.train[1],
-        strict=bench.strict,
-        progress=lambda root, _rows: progress(f"(window {window.number}, reading {root})", 0),
-    )
+    roots = there(bench.roots, marks, window)
+    stages = StagesUntil(bench.stages, roots, window.train, window.train_ends_ns)
     # Named by its cut too: `ibs sweep --end` knows of a roll right behind the end, this does not.
     span = [str(each) for each in window.train]
     study = study_of(**bench.facts, symbols=roots, span=span, until_ns=window.train_ends_ns)
@@ -146,6 +140,19 @@ def fit(
     return Fitted(window, best, table.row(place, named=True))
 
 
-def _there(roots: Sequence[str], marks: pl.DataFrame, window: Window) -> list[str]:
+def there(roots: Sequence[str], marks: pl.DataFrame, window: Window) -> list[str]:
+    """Tell what has a session up to the training end.
+
+    Parameters
+    ----------
+    roots : sequence of str
+    marks : polars.DataFrame
+        Schema `MARKS`.
+    window : Window
+
+    Returns
+    -------
+    list of str
+    """
     seen = marks.filter(pl.col("session_date") <= window.train[1])["symbol"].unique()
     return [root for root in roots if root in set(seen)]

@@ -13,26 +13,31 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from ibs_core import signals
-from ibs_core.bars import NEVER
+from ibs_core import portfolio, signals
+from ibs_core.backtest import decide, judge
+from ibs_core.bars import NEVER, joined
 from ibs_core.ledger import (
     blocked_counts,
     decisions_frame,
+    line_of,
     open_positions,
     refused_counts,
     trades_frame,
 )
+from ibs_core.parameters import make_risk
 from ibs_core.report.run import DECISIONS, TRADES
 from ibs_core.sweep.decision_pass import replayed
+from ibs_core.universe import Universe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ibs_core.bars import Records
+    from ibs_core.groundwork import Ground
     from ibs_core.ledger import Line
     from ibs_core.report.equity import OpenPosition
     from ibs_core.sweep.candidate import Candidate
-    from ibs_core.sweep.stage import Stage, Stages
+    from ibs_core.sweep.stage import Job, Stage, Stages
     from ibs_core.walk_forward.fit import Fitted
     from ibs_core.walk_forward.windows import Window
 
@@ -94,7 +99,14 @@ def _traded(fitted: Fitted, candidate: Candidate, stages: Stages, busy: _Busy) -
     job, window = stages.job(candidate), fitted.window
     stage = _narrowed(stages.get(candidate), job.lines, window, busy)
     seen = np.zeros(len(stage.ground.schedule), signals.SIGNAL)
-    records, decided, book = replayed(stage, job, seen)
+    if any(veto.model for veto in fitted.vetoes.values()):
+        job = _judged(fitted, candidate, stages, stage.ground, seen)
+        none = np.zeros(0, portfolio.INPUT)
+        schedule = stage.ground.schedule
+        made = decide(stage.ground.laid, job.params, job.risk, schedule, seen, none)
+    else:
+        made = replayed(stage, job, seen)
+    records, decided, book = made
     held = open_positions(book, job.lines)
     for trade in records:
         cooldown = int(job.params[trade["symbol"]]["cooldown_bars"])
@@ -109,6 +121,26 @@ def _traded(fitted: Fitted, candidate: Candidate, stages: Stages, busy: _Busy) -
         _blocked(stage, job.lines, seen, candidate, decisions),
         int(np.count_nonzero(records["exit_ns"] >= window.test_ends_ns)) + len(held),
     )
+
+
+def _judged(
+    fitted: Fitted, candidate: Candidate, stages: Stages, ground: Ground, seen: Records
+) -> Job:
+    """Observe the bars with the models of the window, as back-tests do; return the job that vetoes."""
+    read, settings = stages.reading(candidate), candidate.settings.in_mode("veto")
+    models = {root: veto.model for root, veto in fitted.vetoes.items()}
+    universe = Universe(
+        settings, stages.contracts, start=fitted.window.test[0], end=None, models=models.get
+    )
+    symbols = [universe.get(symbol.root) for symbol in read.symbols]
+    judge(replace(read, symbols=symbols), ground, seen)
+    lines = [
+        line_of(symbol, series.instruments, settings.costs)
+        for symbol, series in zip(symbols, read.series, strict=True)
+    ]
+    params = joined([symbol.params for symbol in symbols])
+    risk = make_risk(settings.risk, veto=True)
+    return replace(stages.job(candidate), params=params, risk=risk, lines=tuple(lines))
 
 
 def _narrowed(stage: Stage, lines: Sequence[Line], window: Window, busy: _Busy) -> Stage:

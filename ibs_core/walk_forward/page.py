@@ -10,11 +10,15 @@ from ibs_core.report.curve_charts import equity_chart
 from ibs_core.report.markup import chart, empty, section, table, wide
 from ibs_core.report.page import header, page, spelt_day
 from ibs_core.walk_forward.summary import (
+    MODELS,
     SIDE_BY_SIDE,
+    VETOED,
     WINDOWS,
+    model_rows,
     side_by_side,
     spelt,
     stability_rows,
+    vetoed_rows,
     window_rows,
 )
 
@@ -94,7 +98,8 @@ def render(
                 chart("kept"),
                 hint="USD a session: outlined in the training sessions, filled in the test sessions",
             ),
-            section("Windows", wide(table(WINDOWS, _cells(window_rows(found))))),
+            section("Windows", wide(table(WINDOWS, [_narrow(row) for row in window_rows(found)]))),
+            _vetoes(found),
             *(_stability(found, i, path) for i, path in enumerate(found.stability)),
         )
     )
@@ -113,6 +118,34 @@ def _banners(notes: Sequence[str], *, generated: bool) -> str:
 
 def _cells(rows: Sequence[Sequence[str]]) -> list[list[str]]:
     return [[escape(cell) for cell in row] for row in rows]
+
+
+def _narrow(row: Sequence[str]) -> list[str]:
+    """Break the dates and parameters of a window into lines, so that its numbers fit beside them."""
+    number, trained, tested, parameters, *numbers = map(escape, row)
+    dates = [each.replace(" to ", "<br>to ") for each in (trained, tested)]
+    return [number, *dates, parameters.replace(", ", "<br>"), *numbers]
+
+
+def _vetoes(found: Results) -> str:
+    if found.veto is None:
+        return ""
+    models = section(
+        "Models, out of fold in the training sessions",
+        wide(table(MODELS, [[*row, _wrapped(why)] for *row, why in _cells(model_rows(found))])),
+        hint="All candidates beside those that the veto lets in, one position at a time",
+    )
+    vetoed = section(
+        "Test sessions with the vetoes and without",
+        wide(table(VETOED, _cells(vetoed_rows(found)), last="total")),
+        hint="The same parameters; a window whose models all failed is the same in both",
+    )
+    return models + vetoed
+
+
+def _wrapped(text: str) -> str:
+    """Let a cell of words break into lines, where cells of numbers do not."""
+    return f"<div style='min-width:15rem;white-space:normal'>{text}</div>"
 
 
 def _stability(found: Results, i: int, path: str) -> str:

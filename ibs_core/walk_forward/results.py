@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
+from ibs_core.walk_forward.worth import worth_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -31,7 +33,8 @@ class Results:
     ----------
     windows : list of dict
         ``number``, ``train`` and ``test`` (first and last session date), ``parameters`` (None: nothing was
-        chosen), ``plateau``, ``in_sample``, ``out_of_sample``, ``efficiency``, ``carried``.
+        chosen), ``plateau``, ``in_sample``, ``out_of_sample``, ``efficiency``, ``carried``; with vetoes also
+        ``vetoes`` (by symbol, as `Veto.facts` tells them) and ``without_veto`` (as ``out_of_sample``).
     in_sample : dict
         Of the windows that were traded: what a session earned, and the mean over windows of each of `COMPARED`.
     out_of_sample : dict
@@ -41,6 +44,8 @@ class Results:
         By parameter: ``counts`` (a list of [value, windows], in the order of the grid), ``most`` (share of the
         windows that chose the most frequent value), ``changes`` and ``of`` (how often a choice differed from that
         before it).
+    veto : dict or None
+        As `worth_of` tells it; None where no veto was asked for.
     """
 
     windows: list[Row]
@@ -48,13 +53,21 @@ class Results:
     out_of_sample: Row
     efficiency: float | None
     stability: dict[str, Row]
+    veto: Row | None = None
 
     def facts(self) -> Row:
         """Return the fields by name."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
-def conclude(grid: Grid, tested: Sequence[Tested], stitched: Stitched) -> Results:
+def conclude(
+    grid: Grid,
+    tested: Sequence[Tested],
+    stitched: Stitched,
+    *,
+    unvetoed: Stitched | None = None,
+    seed: int = 0,
+) -> Results:
     """Lay in-sample beside out-of-sample.
 
     Parameters
@@ -63,12 +76,20 @@ def conclude(grid: Grid, tested: Sequence[Tested], stitched: Stitched) -> Result
     tested : sequence of Tested
     stitched : Stitched
         Of the same windows.
+    unvetoed : Stitched, optional
+        The same traded without a veto, where one was asked for.
+    seed : int
+        Of the resamples that tell how sure the value of the vetoes is.
 
     Returns
     -------
     Results
     """
     windows = [_window(grid, *pair) for pair in zip(tested, stitched.windows, strict=True)]
+    if unvetoed is not None:
+        for row, each, own in zip(windows, tested, unvetoed.windows, strict=True):
+            row["vetoes"] = {root: veto.facts() for root, veto in each.fitted.vetoes.items()}
+            row["without_veto"] = _side(own)
     traded = [row for row in windows if row["parameters"] is not None]
     within, without = (_pooled([row[side] for row in traded]) for side in _SIDES)
     means = {key: _mean([row["in_sample"][key] for row in traded]) for key in COMPARED}
@@ -79,6 +100,7 @@ def conclude(grid: Grid, tested: Sequence[Tested], stitched: Stitched) -> Result
         | {key: stitched.stats["total"][key] for key in COMPARED},
         _efficiency(within, without),
         {path: _steadiness(path, grid, traded) for path in grid.paths},
+        None if unvetoed is None else worth_of(tested, stitched, unvetoed, seed=seed),
     )
 
 

@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from ibs_core.walk_forward.results import Results
 
 __all__ = [
+    "MODELS",
     "SIDE_BY_SIDE",
+    "VETOED",
     "WINDOWS",
+    "model_rows",
     "side_by_side",
     "spelt",
     "stability_rows",
     "summary_tables",
+    "vetoed_rows",
     "window_rows",
 ]
 
@@ -29,6 +33,11 @@ WINDOWS: Final = (
     *("", "Trained", "Tested", "Parameters", "Per session, in", "out", "Efficiency"),
     *("Sharpe, in", "out", "Trades, in", "out"),
 )
+
+MODELS: Final = (
+    *("", "Symbol", "Candidates", "A trade, all", "let in", "Sharpe, all", "let in", "Model"),
+)
+VETOED: Final = (*("", "Trades, without", "with", "Earned, without", "with", "Value"),)
 
 
 def side_by_side(found: Results, untouched: dict[str, Any]) -> list[list[str]]:
@@ -82,6 +91,46 @@ def stability_rows(found: Results, path: str) -> list[list[str]]:
     return [[spelt(value), str(n)] for value, n in found.stability[path]["counts"]]
 
 
+def model_rows(found: Results) -> list[list[str]]:
+    """Return a row a window and symbol, under `MODELS`: how its model was judged in the training sessions.
+
+    Parameters
+    ----------
+    found : Results
+
+    Returns
+    -------
+    list of list of str
+    """
+    return [
+        [str(row["number"]), symbol, f"{veto['candidates']:,}", *_judged(veto), _model(veto)]
+        for row in found.windows
+        for symbol, veto in row["vetoes"].items()
+    ]
+
+
+def vetoed_rows(found: Results) -> list[list[str]]:
+    """Return a row a window, under `VETOED`, and one of all: the test sessions with the vetoes and without.
+
+    Parameters
+    ----------
+    found : Results
+
+    Returns
+    -------
+    list of list of str
+    """
+    assert found.veto is not None
+    rows = []
+    for row in found.windows:
+        sides = [row["without_veto"], row["out_of_sample"]]
+        earned = [side["net_usd"] + side["open_usd"] for side in sides]
+        rows.append(_vetoed(str(row["number"]), [side["trades"] for side in sides], earned))
+    sides = [found.veto["without"], found.veto["with"]]
+    of_all = [[side[key] for side in sides] for key in ("trades", "earned_usd")]
+    return [*rows, _vetoed("all", *of_all)]
+
+
 def summary_tables(found: Results, untouched: dict[str, Any]) -> list[Table]:
     """Lay out the numbers for a terminal.
 
@@ -102,9 +151,16 @@ def summary_tables(found: Results, untouched: dict[str, Any]) -> list[Table]:
         for path in found.stability
         for rows in [stability_rows(found, path)]
     ]
+    vetoes = []
+    if found.veto is not None:
+        vetoes = [
+            _table("Models, out of fold in the training sessions", MODELS, model_rows(found)),
+            _table("Test sessions with the vetoes and without", VETOED, vetoed_rows(found)),
+        ]
     return [
         _table("Windows", ("", "Tested", "Parameters", "In-sample", "Out", "Efficiency"), short),
         _table("In-sample beside out-of-sample", SIDE_BY_SIDE, side_by_side(found, untouched)),
+        *vetoes,
         _table("How often each value was chosen", ("", ""), stable),
     ]
 
@@ -136,6 +192,27 @@ def _window(row: dict[str, Any]) -> list[str]:
     sharpe = [format_value(side["sharpe"], "ratio") for side in (within, without)]
     trades = [f"{side['trades']:,}" for side in (within, without)]
     return [*cells, swept, *earned, format_value(row["efficiency"], "percent"), *sharpe, *trades]
+
+
+def _judged(veto: dict[str, Any]) -> list[str]:
+    if "base" not in veto:
+        return [""] * 4
+    sides = [veto[side] for side in ("base", "filtered")]
+    return [
+        *(format_value(side["expectancy_usd"], "usd") for side in sides),
+        *(format_value(side["sharpe"], "ratio") for side in sides),
+    ]
+
+
+def _model(veto: dict[str, Any]) -> str:
+    if not veto["trades"]:
+        return f"no veto: {veto['why']}"
+    return f"{len(veto['features'])} features, threshold {veto['threshold']:g}"
+
+
+def _vetoed(name: str, trades: Sequence[int], earned: Sequence[float]) -> list[str]:
+    usd = [format_value(value, "usd") for value in (*earned, earned[1] - earned[0])]
+    return [name, *(f"{n:,}" for n in trades), *usd]
 
 
 def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ibs_core.report.curve import Trials
@@ -9,6 +10,7 @@ from ibs_core.report.definitions import format_value
 from ibs_core.research.trial_ledger import Selection
 from ibs_core.sweep.results import FEW_TRADES
 from ibs_core.sweep.run import COMMAND
+from ibs_core.veto_value import CONFIDENCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,24 +22,36 @@ if TYPE_CHECKING:
 __all__ = ["choices", "notes_on", "sentences", "trials_of"]
 
 
-def trials_of(record: Record) -> tuple[int, Trials | None]:
+def trials_of(record: Record, trained: Sequence[str] = ()) -> tuple[int, Trials | None]:
     """Count the trials behind the choices, as decision 0009 has it.
 
     Parameters
     ----------
     record : Record
+    trained : sequence of str
+        Symbols of which models were trained too.
 
     Returns
     -------
     int
-        Every trial of every sweep and walk-forward, on data of the same kind: generated or not.
+        Every trial of every sweep and walk-forward, on data of the same kind: generated or not; with models every
+        trial of every training too.
     Trials or None
-        The same with the variance among the trials of these symbols; None where fewer than two have a ratio.
+        The same with the variance among the trials of these symbols, or among those of their models where that is
+        larger; None where fewer than two have a ratio.
     """
     of = Selection(commands=(COMMAND,), generated=record.generated)
-    own = Selection(commands=(COMMAND,), generated=record.generated, symbol=record.symbol)
-    n_trials, variance = record.ledger.count(of), record.ledger.variance_of_sharpe(own)
-    return n_trials, None if variance is None else Trials(n_trials, variance)
+    own = [replace(of, symbol=record.symbol)]
+    n_trials = record.ledger.count(of)
+    if trained:
+        from ibs_core.training.search import COMMAND as TRAINING  # noqa: PLC0415  (slow to import)
+
+        of = replace(of, commands=(TRAINING,))
+        own += [replace(of, symbol=root) for root in trained]
+        n_trials += record.ledger.count(of)
+    variances = [record.ledger.variance_of_sharpe(each) for each in own]
+    known = [each for each in variances if each is not None]
+    return n_trials, Trials(n_trials, max(known)) if known else None
 
 
 def sentences(found: Results, total: Mapping[str, Any], n_trials: int) -> list[str]:
@@ -69,6 +83,8 @@ def sentences(found: Results, total: Mapping[str, Any], n_trials: int) -> list[s
         f"{gained} of {len(traded)} traded windows earned something out of sample",
         f"deflated Sharpe ratio {format_value(total['dsr'], 'percent')} after {n_trials:,} trials",
     ]
+    if found.veto is not None:
+        lines.append(_worth(found.veto))
     for path, own in found.stability.items():
         if own["most"] is not None and len(own["counts"]) > 1:
             lines.append(
@@ -76,6 +92,18 @@ def sentences(found: Results, total: Mapping[str, Any], n_trials: int) -> list[s
                 f"its most frequent value was chosen in {own['most']:.0%} of windows"
             )
     return lines
+
+
+def _worth(veto: Mapping[str, Any]) -> str:
+    value = format_value(veto["value_usd"], "usd")
+    line = f"the vetoes were worth {value}: {veto['models']} of {veto['of']} models traded"
+    if veto["interval_usd"] is None:
+        return line
+    low, high = (format_value(end, "usd") for end in veto["interval_usd"])
+    return (
+        f"{line}; {CONFIDENCE:.0%} of resamples of the sessions lie between {low} and {high}, "
+        f"{veto['share_at_most_zero']:.0%} at or below 0"
+    )
 
 
 def notes_on(tested: Sequence[Tested], found: Results) -> list[str]:
@@ -99,6 +127,16 @@ def notes_on(tested: Sequence[Tested], found: Results) -> list[str]:
         )
     if windows[-1].n_test < windows[0].n_test:
         notes.append(f"the last window has {windows[-1].n_test} test sessions")
+    without = {
+        f"{each.fitted.window.number} {root}": veto.why
+        for each in tested
+        for root, veto in each.fitted.vetoes.items()
+        if veto.model is None
+    }
+    if without:
+        notes.append(
+            f"traded without a veto, by window and symbol: {', '.join(without)}; the table of models says why"
+        )
     n_trades = found.out_of_sample["trades"]
     if n_trades < FEW_TRADES:
         count = "a single trade" if n_trades == 1 else f"{n_trades} trades"
@@ -142,5 +180,15 @@ def choices(tested: Sequence[Tested], paths: Sequence[str]) -> list[dict[str, An
             if each.fitted.candidate
             else None,
         }
+        | (
+            {
+                "models": {
+                    root: veto.model.version if veto.model else None
+                    for root, veto in each.fitted.vetoes.items()
+                }
+            }
+            if each.fitted.vetoes
+            else {}
+        )
         for each in tested
     ]
