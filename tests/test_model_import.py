@@ -271,7 +271,8 @@ def test_nothing_else_of_the_project_unpickles():
                 users.append(module)
             if any(name.startswith(ours) for name in names):
                 importers.append(module)
-    assert set(users) == {ours}
+    # What this machine compiled, from a folder that only its user, or root, can have made.
+    assert set(users) == {ours, "ibs_core.kernels._store"}
     assert set(importers) == {"ibs_core.cli.model_import"}
 
 

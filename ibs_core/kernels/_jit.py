@@ -77,6 +77,8 @@ def _usable_folder() -> Path | None:
     for folder in (named, Path(tempfile.gettempdir()) / f"ibs-{os.getuid()}" / named.name):
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if not {folder.stat().st_uid, folder.parent.stat().st_uid} <= {os.getuid(), 0}:
+                continue  # whoever else made it could put code there
             if any(folder.iterdir()) and os.access(folder, os.W_OK):
                 return folder
             with tempfile.TemporaryFile(dir=folder) as probe:
