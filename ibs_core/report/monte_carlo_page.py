@@ -86,7 +86,7 @@ def _quantiles(facts: Facts) -> str:
         [usd(facts[key]["run_usd"]), *map(usd, facts[key]["quantiles_usd"])] for key in STATISTICS
     ]
     names = ["The run", *(f"{level:.0%}" for level in facts["levels"])]
-    head = [label.replace(", ", ",<br>") for label in STATISTICS.values()]
+    head = [label.replace(" ", "<br>") for label in STATISTICS.values()]
     return table(["", *head], list(zip(names, *columns, strict=True)))
 
 
