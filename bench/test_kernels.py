@@ -12,22 +12,16 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import kernel_calls
-import numpy as np
 import pytest
 from test_feature_graphs import FIVE
 from timing import against_loop
 
 from ibs_core.backtest import trade
-from ibs_core.bars import BAR, PATH, SESSION
 from ibs_core.config import load_settings
 from ibs_core.contracts import load_contract_map
 from ibs_core.feature_table import tabulate
-from ibs_core.kernels import aggregate
 from ibs_core.market_data import open_bars
-from ibs_core.series import make_plan
 
-HOUR_NS = 3600 * 10**9
-N_MINUTES = 300_000
 N_TIMES = 20
 PLAIN = {
     "NUMBA_CPU_NAME": "generic",  # valgrind knows no AVX-512; and the same code everywhere
@@ -50,29 +44,7 @@ def calls(three_symbols):
         return kernel_calls.keep_calls(run, patch)
 
 
-def test_aggregation_of_a_minute(benchmark, record):
-    rng = np.random.default_rng(0)
-    close = 5000 + np.cumsum(rng.integers(-2, 3, N_MINUTES)) * 0.25
-    ts = np.arange(N_MINUTES) * 60 * 10**9 + 1_704_067_200 * 10**9
-    opens = np.arange(ts[0] - 24 * HOUR_NS, ts[-1] + 48 * HOUR_NS, 24 * HOUR_NS)
-    sessions = np.zeros(len(opens), SESSION)
-    sessions["open_ns"] = opens
-    for name in ("close_ns", "break_start_ns", "break_end_ns"):
-        sessions[name] = opens + 23 * HOUR_NS
-    plan = make_plan(HOUR_NS, with_path=False, mark_ns=0, allow_nonpositive=False)
-    bars, days = np.zeros(N_MINUTES, BAR), np.zeros(N_MINUTES, BAR)
-
-    def run():
-        state, n = aggregate.new_state(), np.zeros(3, np.int64)
-        columns = (close, close + 0.5, close - 0.5, close)
-        rest = (np.zeros(0), bars, days, np.zeros(0, PATH), n)
-        assert aggregate.step(state[0], plan[0], sessions, ts, *columns, *rest) < 0
-
-    ours, loop = against_loop(benchmark, run, rounds=25)
-    record("aggregate", ours / N_MINUTES, loop)
-
-
-@pytest.mark.parametrize("name", ["observe", "decide"])
+@pytest.mark.parametrize("name", ["aggregate", "observe", "decide"])
 def test_a_kernel_of_the_backtest(benchmark, record, calls, name):
     n, blob = calls[name]
     rounds, kernel = 25, kernel_calls.kernel_of(name)
