@@ -185,7 +185,7 @@ def test_run_folders_are_equal_byte_for_byte(bars, tmp_path, monkeypatch):
     monkeypatch.setenv("IBS_CACHE_BYTES", str(1 << 30))
     monkeypatch.setenv("IBS_CACHE_DIR", str(tmp_path / "cache"))
     told, now = [], datetime.now(UTC)
-    monkeypatch.setattr("ibs_core.cli.backtest.datetime", SimpleNamespace(now=lambda _: now))
+    monkeypatch.setattr("ibs_core.cli.run_package.datetime", SimpleNamespace(now=lambda _: now))
     for i, words in enumerate([["--no-cache"], [], [], ["--cache", "verify"]]):
         out = tmp_path / str(i)
         place = ["--parquet", str(bars), "--out", str(out), "--json"]
