@@ -45,7 +45,9 @@ PANELS: Final = {
     "minutes": Panel(
         ("minutes",), "minutes", "daily bars, so that hardly anything but minutes grows"
     ),
-    "signal bars": Panel(("bars",), "signal bars", "ten years of one symbol, from 4h to 1m"),
+    "signal bars": Panel(
+        ("bars",), "signal bars", "one-minute bars of one symbol, one to ten years"
+    ),
     "features": Panel(("features",), "features", "of 59,000 hourly bars of one symbol"),
     "parameters": Panel(
         ("candidates",), "candidates", "`ibs sweep` of one symbol-year, one process"
@@ -69,7 +71,8 @@ TEXT = """\
 # Growth
 
 What a back-test and its kin take as they grow, made by `make growth`: processor time of all threads together, and the
-peak memory of the process. Each point is a process of its own that has loaded everything before it is measured; the
+peak memory of the process. What the system takes stands apart: it is mostly the handing out of fresh memory, whose price
+depends on the machine and is high on some virtual ones. Each point is a process of its own that has loaded everything before it is measured; the
 bars are generated. {machine}
 
 ![Processor time and peak memory against sizes](growth.svg)
@@ -114,7 +117,7 @@ def points_of(panel: Panel, figures: dict[str, list[Row]], key: str) -> list[Poi
 def exponents(panel: Panel, figures: dict[str, list[Row]]) -> tuple[float, float | None]:
     """Return the worst exponent of time and of added memory; None where memory hardly grows."""
     times = [
-        exponent_of(*zip(*points, strict=True)) for points in points_of(panel, figures, "cpu_s")
+        exponent_of(*zip(*points, strict=True)) for points in points_of(panel, figures, "user_s")
     ]
     memory = []
     for case in panel.cases:
@@ -130,7 +133,7 @@ def page(kept: Row) -> str:
     figures, memory = kept["figures"], 16
     bar_mb = _slope(figures["bars"], "peak")
     year_mb = _slope(figures["symbols"], "peak")
-    minute_s = _slope(figures["minutes"], "cpu_s")
+    minute_s = _slope(figures["minutes"], "user_s")
     return TEXT.format(
         machine=f"Measured on {kept['day']}: {'; '.join(kept['machine'])}.",
         table=_table(figures),
@@ -139,12 +142,12 @@ def page(kept: Row) -> str:
         year_mb=f"{year_mb:.1f}",
         years=f"{round(memory * GIB_MB / year_mb, -2):,.0f}",
         minute_ns=f"{minute_s * 1e9:.0f}",
-        minute_s=f"{figures['minutes'][-1]['cpu_s']:.1f}",
+        minute_s=f"{figures['minutes'][-1]['user_s']:.1f}",
         narrow=f"{figures['bars'][-1]['peak']:,.0f}",
         bars=f"{memory * GIB_MB / bar_mb / 1e6:.0f}",
-        feature_ms=f"{_slope(figures['features'], 'cpu_s') * 1e3:.0f}",
-        candidate_ms=f"{_slope(figures['candidates'], 'cpu_s') * 1e3:.1f}",
-        trade_us=f"{_slope(figures['trades'], 'cpu_s') * 1e6:.0f}",
+        feature_ms=f"{_slope(figures['features'], 'user_s') * 1e3:.0f}",
+        candidate_ms=f"{_slope(figures['candidates'], 'user_s') * 1e3:.1f}",
+        trade_us=f"{_slope(figures['trades'], 'user_s') * 1e6:.0f}",
     )
 
 
@@ -156,16 +159,16 @@ def _slope(rows: list[Row], key: str) -> float:
 
 def _table(figures: dict[str, list[Row]]) -> str:
     lines = [
-        "| against | what | largest | time | exponent | peak memory | exponent |",
-        "|---|---|---:|---:|---:|---:|---:|",
+        "| against | what | largest | time | exponent | system | peak memory | exponent |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name, panel in PANELS.items():
         last = max((row for case in panel.cases for row in figures[case]), key=lambda row: row["n"])
         of_time, of_memory = exponents(panel, figures)
         told = "hardly grows" if of_memory is None else f"{of_memory:.2f}"
         lines.append(
-            f"| {name} | {panel.what} | {last['n']:,.0f} {panel.axis} | {last['cpu_s']:.1f} s "
-            f"| {of_time:.2f} | {last['peak']:,.0f} MB | {told} |"
+            f"| {name} | {panel.what} | {last['n']:,.0f} {panel.axis} | {last['user_s']:.1f} s "
+            f"| {of_time:.2f} | {last['system_s']:.1f} s | {last['peak']:,.0f} MB | {told} |"
         )
     return "\n".join(lines)
 
@@ -184,10 +187,10 @@ def chart(kept: Row) -> str:
         of_time, of_memory = exponents(panel, figures)
         told = "hardly grows" if of_memory is None else f"exponent {of_memory:.2f}"
         for key, title, at in (
-            ("cpu_s", f"{name}: time, exponent {of_time:.2f}", y),
+            ("user_s", f"{name}: time, exponent {of_time:.2f}", y),
             ("peak", f"{name}: memory, {told}", y + HEIGHT),
         ):
-            unit = "processor time, s" if key == "cpu_s" else "peak memory, MB"
+            unit = "processor time, s" if key == "user_s" else "peak memory, MB"
             parts += _drawn(points_of(panel, figures, key), (x, at), (title, panel.axis, unit))
     for k, name in enumerate(("years of one symbol", "symbols of ten years")):
         parts.append(f'<circle class="s{k}" cx="{LEFT + 150 * k + 4}" cy="12" r="3.5"/>')

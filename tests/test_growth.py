@@ -39,7 +39,7 @@ def test_nothing_grows_faster_than_linearly(builder):
 
 def test_growth_that_is_worse_is_seen(builder):
     rows = [
-        {"n": n, "cpu_s": n**1.3, "before": 100.0, "peak": 100.0 + n**1.2}
+        {"n": n, "user_s": n**1.3, "before": 100.0, "peak": 100.0 + n**1.2}
         for n in (10, 100, 1000, 10_000)
     ]
     panel = builder.Panel(("slow",), "things", "")
