@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -14,7 +17,7 @@ from ibs_core.market_data.runs import PRICES
 from ibs_core.thrift import first_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 __all__ = ["ParquetBars"]
@@ -108,17 +111,19 @@ class ParquetBars(BarFile):
         n_left = None if pushed and where is not None else self.n_rows()
         with reading(self.path):
             batches = iter(lazy.collect_batches(maintain_order=True))
-        while True:
-            with reading(self.path):  # not around the yield: the consumer's errors are its own
-                batch = next(batches, None)
-            if batch is None:
-                break
-            n_left = None if n_left is None else n_left - batch.height
-            rows = self._form(batch, volume=volume)
-            if where is not None and not pushed:
-                rows = rows.filter(where)
-            if rows.height:
-                yield rows
+        with _interrupts_between_batches() as ask:
+            while True:
+                with reading(self.path):  # not around the yield: the consumer's errors are its own
+                    batch = next(batches, None)
+                ask()
+                if batch is None:
+                    break
+                n_left = None if n_left is None else n_left - batch.height
+                rows = self._form(batch, volume=volume)
+                if where is not None and not pushed:
+                    rows = rows.filter(where)
+                if rows.height:
+                    yield rows
         if n_left:  # a decoder that gives up must not look like the end of the data
             raise EnvironmentFault(
                 "unreadable or truncated file",
@@ -214,3 +219,26 @@ class ParquetBars(BarFile):
         return DataError(
             subject, expected=expected, found=found, where=str(self.path), remedy=remedy
         )
+
+
+@contextmanager
+def _interrupts_between_batches() -> Iterator[Callable[[], None]]:
+    """Keep Ctrl-C until it is asked for: Polars' handler ends a stream as if the data did, Python's breaks Polars."""
+    before = signal.getsignal(signal.SIGINT)
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or before is not signal.default_int_handler:
+        if is_main and before is not None:  # ignored, or heeded by whoever set it: not by Polars
+            signal.signal(signal.SIGINT, before)
+        yield lambda: None
+        return
+    came: list[int] = []
+
+    def ask() -> None:
+        if came:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, lambda number, _frame: came.append(number))
+    try:
+        yield ask
+    finally:
+        signal.signal(signal.SIGINT, before)
